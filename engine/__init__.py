@@ -1,0 +1,46 @@
+"""The engine's front door: commands, events, errors, values, Engine, EngineProcess.
+
+Importing it imports nothing heavy; what needs more than msgspec is fetched at its first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from engine import commands, errors, events, values
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+    from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading
+    from engine.process import EngineProcess
+
+_LATE = {
+    "Engine": "engine.engine",
+    "EngineProcess": "engine.process",
+    "GpuReading": "engine.memory",
+    "MemoryMonitor": "engine.memory",
+    "MemoryReading": "engine.memory",
+    "RamReading": "engine.memory",
+}
+
+__all__ = [
+    "Engine",
+    "EngineProcess",
+    "GpuReading",
+    "MemoryMonitor",
+    "MemoryReading",
+    "RamReading",
+    "commands",
+    "errors",
+    "events",
+    "values",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a late name's module at its first use (PEP 562)."""
+    if name not in _LATE:
+        message = f"module 'engine' has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(importlib.import_module(_LATE[name]), name)

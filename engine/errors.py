@@ -1,0 +1,102 @@
+"""Every way the engine can refuse or fail.
+
+EngineError
+├── CheckpointError          the folder cannot be loaded as it is
+│   ├── NotACheckpoint       no config.json, or nothing that holds weights
+│   ├── DamagedCheckpoint    truncated, malformed, missing or escaping files
+│   ├── UnsafeCheckpoint     pickles, or code that would have to run
+│   └── UnsupportedModel     a known shape that this version cannot run
+├── UnknownModel             a name that nothing on this machine answers to
+├── DoesNotFit               the plan needs more than the devices have
+├── InvalidValue             a parameter outside its range
+├── OutOfMemory              an allocation failed while loading or generating
+├── ContextOverflow          one message is longer than the context window
+├── TemplateError            the chat template failed or ran too long
+├── LoadCancelled            the person stopped a load
+├── NoModelLoaded            Generate without a model
+├── EngineDied               the engine process ended
+└── EngineFault              anything else the engine thread met
+
+Each carries `message`, what happened and why in one sentence, and `hint`, the next step.
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """The root of the tree: a sentence of cause and a next step, both fit to show to a person."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Keep the sentence and the next step.
+
+        Args:
+            message: what happened and why, one sentence.
+            hint: what the person can do now; empty when there is nothing to do.
+        """
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Join message and hint into one line."""
+        return f"{self.message} {self.hint}".strip()
+
+
+class CheckpointError(EngineError):
+    """A model folder cannot be loaded as it is."""
+
+
+class NotACheckpoint(CheckpointError):
+    """The folder has no config.json, or nothing that holds weights."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A file of the checkpoint is truncated, malformed, missing, or leads out of its folder."""
+
+
+class UnsafeCheckpoint(CheckpointError):
+    """Loading would have to unpickle, or run code that the repository brought."""
+
+
+class UnsupportedModel(CheckpointError):
+    """The checkpoint is sound, and this version cannot run its architecture or format."""
+
+
+class UnknownModel(EngineError):
+    """Nothing on this machine answers to the name."""
+
+
+class DoesNotFit(EngineError):
+    """The model needs more than the budgets of the devices allow."""
+
+
+class InvalidValue(EngineError):
+    """A parameter lies outside its range."""
+
+
+class OutOfMemory(EngineError):
+    """An allocation failed while loading or generating."""
+
+
+class ContextOverflow(EngineError):
+    """The system prompt and the last message alone are longer than the context window."""
+
+
+class TemplateError(EngineError):
+    """The chat template is missing, failed, or ran beyond its limits."""
+
+
+class LoadCancelled(EngineError):
+    """The person stopped the load."""
+
+
+class NoModelLoaded(EngineError):
+    """There is no model to generate with."""
+
+
+class EngineDied(EngineError):
+    """The engine process ended; the message names the exit code, the signal or the OOM kill."""
+
+
+class EngineFault(EngineError):
+    """An exception that no other class names."""
