@@ -1,0 +1,30 @@
+"""What the command line asks of the chat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.values import BudgetRequest, Quantization
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions:
+    """How a chat begins.
+
+    Attributes:
+        model: a folder, a hub name, a name from `vramble models`, or `guide`; None takes the last one used.
+        session: id of the session to resume; None begins a new one.
+        resume_last: resume the session that was written to last.
+        context_window: tokens; None takes the engine's default for the checkpoint.
+        quantization: how linear weights are to be stored.
+        budgets: what the person allows of each device.
+        plain: lines instead of a screen.
+    """
+
+    model: str | None = None
+    session: str | None = None
+    resume_last: bool = False
+    context_window: int | None = None
+    quantization: Quantization = Quantization.NONE
+    budgets: BudgetRequest = BudgetRequest()
+    plain: bool = False
