@@ -1,0 +1,1 @@
+"""The interface; enters engine and sessions by their front doors."""
