@@ -1,4 +1,4 @@
-"""Every user command, declared once: keys, slash names, palette entries, help and docs/keys.md derive from it."""
+"""Every user command once: keys, slash names, palette, help and docs/keys.md derive from here."""
 
 from __future__ import annotations
 

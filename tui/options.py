@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.values import BudgetRequest, Quantization
 
@@ -26,5 +26,5 @@ class ChatOptions:
     resume_last: bool = False
     context_window: int | None = None
     quantization: Quantization = Quantization.NONE
-    budgets: BudgetRequest = BudgetRequest()
+    budgets: BudgetRequest = field(default_factory=BudgetRequest)
     plain: bool = False
