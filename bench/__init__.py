@@ -1,0 +1,1 @@
+"""Measurements: each script prints a table, then one JSON line; `make bench` runs them all."""
