@@ -120,9 +120,7 @@ def report(figures: dict[str, float], missed: list[str]) -> None:
     for language in LANGUAGES:
         print(f"{language}: facts {figures[f'{language}_facts']:.0f} (target >= {TARGET_FACTS})")
         share = figures[f"{language}_held_out_share"]
-        print(
-            f"{language}: held-out phrasings whose answer holds the fact {share:.3f} (target >= {TARGET_SHARE})"
-        )
+        print(f"{language}: held-out phrasings that hold the fact {share:.3f} (target >= {TARGET_SHARE})")
         print(f"{language}: off-topic questions declined {figures[f'{language}_off_topic_declined']:.3f}")
     print(f"held-out phrasings answered in later turns of a talk {figures['later_turns_share']:.3f}")
 
