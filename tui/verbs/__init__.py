@@ -1,0 +1,1 @@
+"""What each sub-command does; a module has `add_arguments(parser)` and `run(arguments)`."""

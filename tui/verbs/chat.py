@@ -1,0 +1,73 @@
+"""`vramble [MODEL]`: the chat."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from tui import paths
+from tui.options import ChatOptions
+from tui.settings import Settings, load_settings
+from tui.verbs import flags, output
+from tui.verbs.naming import refuse_remote
+from tui.verbs.usage import WrongUsage
+
+_WITHOUT_A_SCREEN = {"", "dumb", "unknown"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `vramble` takes."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help="a folder, hf:owner/name, ms:owner/name, a name from `vramble models`, or guide",
+    )
+    resumed = parser.add_mutually_exclusive_group()
+    resumed.add_argument(
+        "-c", "--continue", dest="resume", action="store_true", help="resume the last session"
+    )
+    resumed.add_argument("--session", metavar="ID", help="resume this session")
+    flags.add_load_flags(parser)
+    parser.add_argument("--plain", action="store_true", help="lines instead of a screen")
+    parser.add_argument("--theme", metavar="NAME", help="a palette, for this time")
+    parser.add_argument("--version", action="store_true", help="the version, and nothing else")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Open the chat; the exit code is its."""
+    if arguments.version:
+        return _tell_version()
+    refuse_remote(arguments.model or "")
+    options = options_of(arguments, load_settings(paths.settings_file()).settings)
+    _refuse_pipes()
+    from tui.app import run_chat
+
+    return run_chat(options)
+
+
+def options_of(arguments: argparse.Namespace, settings: Settings) -> ChatOptions:
+    """What the arguments say as values; the settings hold where they say nothing. Raises WrongUsage."""
+    return ChatOptions(
+        model=arguments.model,
+        session=arguments.session,
+        resume_last=arguments.resume,
+        context_window=arguments.context or settings.context_window,
+        quantization=flags.quantization_of(arguments) or settings.quantization,
+        budgets=flags.budgets_of(arguments, settings.budgets.request()),
+        plain=arguments.plain or os.environ.get("TERM", "") in _WITHOUT_A_SCREEN,
+        theme=arguments.theme,
+    )
+
+
+def _refuse_pipes() -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise WrongUsage("The chat needs a terminal.", "In a pipe, use `vramble ask`.")
+
+
+def _tell_version() -> int:
+    from importlib.metadata import version
+
+    output.write_line(f"vramble {version('vramble')}")
+    return 0
