@@ -45,3 +45,27 @@ class RegenerateRequested(Message):
     def __init__(self, turn_key: str) -> None:
         super().__init__()
         self.turn_key = turn_key
+
+
+class PromptSubmitted(Message):
+    """The person pressed Enter on a prompt that says something.
+
+    Attributes:
+        text: the whole prompt, long pastes included.
+    """
+
+    def __init__(self, text: SafeText) -> None:
+        super().__init__()
+        self.text = text
+
+
+class EventsGathered(Message):
+    """Events and readings that came since the last time; text whole, readings only the newest.
+
+    Attributes:
+        entries: engine events and memory readings, in order.
+    """
+
+    def __init__(self, entries: tuple[object, ...]) -> None:
+        super().__init__()
+        self.entries = entries
