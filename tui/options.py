@@ -19,6 +19,7 @@ class ChatOptions:
         quantization: how linear weights are to be stored.
         budgets: what the person allows of each device.
         plain: lines instead of a screen.
+        theme: a palette for this time; None takes the settings'.
         theme: a palette's name, for this time; None takes the settings'.
     """
 
@@ -29,4 +30,5 @@ class ChatOptions:
     quantization: Quantization = Quantization.NONE
     budgets: BudgetRequest = field(default_factory=BudgetRequest)
     plain: bool = False
+    theme: str | None = None
     theme: str | None = None
