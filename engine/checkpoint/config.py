@@ -1,0 +1,195 @@
+"""config.json, generation_config.json and tokenizer_config.json -> ModelConfig."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from engine.checkpoint.attention import latent_width, layer_types, linear_state
+from engine.checkpoint.fields import Fields
+from engine.checkpoint.files import JsonObject, read_json, read_optional_json
+from engine.checkpoint.generation import sampling_defaults, token_ids
+from engine.errors import DamagedCheckpoint
+from engine.values import SamplingParams, Value
+
+DEFAULT_CONTEXT_WINDOW = 2048
+"""Tokens, for a checkpoint that names no limit."""
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+_SCALED_LIMIT = 2**27
+_MOST_LAYERS = 4096
+_WIDEST = 2**24
+
+
+class ModelConfig(Value, frozen=True, kw_only=True):
+    """What the configuration files say about a model, checked for sanity.
+
+    Attributes:
+        architecture: the first of `architectures`; empty where config.json names none.
+        model_type: transformers' name of the family.
+        layers: length of the main list of layers.
+        hidden_size: width of the residual stream.
+        heads: query heads.
+        kv_heads: key and value heads; fewer with grouped queries.
+        head_dim: width of one head.
+        intermediate_size: width of the MLPs that one token passes in one layer, experts added up.
+        vocab_size: rows of the embedding.
+        context_window: tokens the checkpoint was made for.
+        dtype: of the weights once loaded ("bfloat16"); empty takes the stored one.
+        layer_types: one per layer: "full_attention", "sliding_attention", "linear_attention", ...
+        sliding_window: tokens; 0 for none.
+        latent_width: elements cached per token and layer by latent attention; 0 without it.
+        linear_state: elements of a linear-attention layer's constant state.
+        is_tied: lm_head is the embedding; None where config.json does not say.
+        quantization: the method the weights are stored with ("gptq"); empty for none.
+        quantization_bits: of that method; 0 where it does not say.
+        eos_token_ids: any of them ends a reply.
+        sampling: the checkpoint's own defaults.
+        has_chat_template: the tokenizer brings one.
+    """
+
+    architecture: str
+    model_type: str
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    context_window: int
+    dtype: str = ""
+    layer_types: tuple[str, ...] = ()
+    sliding_window: int = 0
+    latent_width: int = 0
+    linear_state: int = 0
+    is_tied: bool | None = None
+    quantization: str = ""
+    quantization_bits: int = 0
+    eos_token_ids: tuple[int, ...] = ()
+    sampling: SamplingParams = SamplingParams()
+    has_chat_template: bool = False
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read a folder's configuration files.
+
+    Raises:
+        DamagedCheckpoint: one is missing, malformed, or says what cannot be.
+    """
+    config = read_json(folder, "config.json")
+    tokenizer = read_optional_json(folder, "tokenizer_config.json")
+    generation = read_optional_json(folder, "generation_config.json")
+    return parse_config(config, generation, tokenizer, has_template_file(folder))
+
+
+def parse_config(
+    config: JsonObject, generation: JsonObject, tokenizer: JsonObject, has_template: bool
+) -> ModelConfig:
+    """Make a ModelConfig of parsed files.
+
+    Raises:
+        DamagedCheckpoint: a field says what cannot be.
+    """
+    fields = Fields(config)
+    layers = fields.integer("num_hidden_layers", "n_layer", "num_layers", "n_layers", high=_MOST_LAYERS)
+    hidden_size = fields.integer("hidden_size", "n_embd", "n_embed", "d_model", "dim", high=_WIDEST)
+    heads = _heads(fields, hidden_size)
+    quantization = fields.part("quantization_config", "compression_config")
+    return ModelConfig(
+        architecture=next(iter(Fields(config).strings("architectures")), ""),
+        model_type=_model_type(config),
+        layers=layers,
+        hidden_size=hidden_size,
+        heads=heads,
+        kv_heads=_kv_heads(fields, heads),
+        head_dim=fields.integer("head_dim", high=_WIDEST, default=max(1, hidden_size // heads)),
+        intermediate_size=_intermediate_size(fields, hidden_size),
+        vocab_size=fields.integer("vocab_size", high=_WIDEST),
+        context_window=_context_window(fields, tokenizer),
+        dtype=fields.string("dtype", "torch_dtype").removeprefix("torch."),
+        layer_types=layer_types(fields, layers),
+        sliding_window=_sliding_window(fields),
+        latent_width=latent_width(fields),
+        linear_state=linear_state(fields),
+        is_tied=fields.flag("tie_word_embeddings"),
+        quantization=_quantization_method(quantization),
+        quantization_bits=quantization.integer("bits", "w_bit", high=32, default=0),
+        eos_token_ids=_eos_token_ids(fields, generation),
+        sampling=sampling_defaults(generation),
+        has_chat_template=has_template or bool(tokenizer.get("chat_template")),
+    )
+
+
+def has_template_file(folder: Path) -> bool:
+    """The folder holds a chat template in a file of its own."""
+    return any(os.path.lexists(folder / name) for name in _TEMPLATE_FILES)
+
+
+def _model_type(config: JsonObject) -> str:
+    model_type = config.get("model_type")
+    return model_type if isinstance(model_type, str) else ""
+
+
+def _heads(fields: Fields, hidden_size: int) -> int:
+    """Models without attention (Mamba) name no heads; their caches are of constant size."""
+    default = 1 if fields.find("state_size", "attention_hidden_size") is not None else None
+    return fields.integer(
+        "num_attention_heads", "n_head", "n_heads", "num_heads", high=hidden_size, default=default
+    )
+
+
+def _kv_heads(fields: Fields, heads: int) -> int:
+    if fields.flag("new_decoder_architecture") is False and fields.flag("multi_query"):
+        return 1
+    default = 1 if fields.flag("multi_query") and fields.find("num_kv_heads") is None else heads
+    return fields.integer(
+        "num_key_value_heads", "num_kv_heads", "n_head_kv", high=max(heads, 1), default=default
+    )
+
+
+def _intermediate_size(fields: Fields, hidden_size: int) -> int:
+    names = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_inner")
+    dense = fields.integer(*names, high=_WIDEST, default=4 * hidden_size)
+    each = fields.integer("moe_intermediate_size", high=_WIDEST, default=dense)
+    active = fields.integer("num_experts_per_tok", "moe_topk", low=0, high=_MOST_LAYERS, default=0)
+    shared = fields.integer("n_shared_experts", low=0, high=_MOST_LAYERS, default=0)
+    return max(dense, each * (active + shared))
+
+
+def _context_window(fields: Fields, tokenizer: JsonObject) -> int:
+    """The limit of the positions; YaRN multiplies the length the model was first trained on."""
+    names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
+    said = fields.integer(*names, "seq_length", "model_max_length", default=0)
+    rope = fields.part("rope_scaling", "rope_parameters")
+    factor = rope.positive("factor")
+    if factor and not 1 <= factor * max(said, 1) <= _SCALED_LIMIT:
+        message = f"config.json stretches its context window by {factor:g}."
+        raise DamagedCheckpoint(message, "Get config.json again from where the model came from.")
+    if rope.string("rope_type", "type") == "yarn":
+        original = rope.integer("original_max_position_embeddings", default=0)
+        said = max(said, int(original * factor))
+    return said or _tokenizer_limit(tokenizer)
+
+
+def _tokenizer_limit(tokenizer: JsonObject) -> int:
+    limit = tokenizer.get("model_max_length")
+    is_limit = isinstance(limit, int) and 0 < limit < _SCALED_LIMIT
+    return int(limit) if is_limit and isinstance(limit, int) else DEFAULT_CONTEXT_WINDOW
+
+
+def _sliding_window(fields: Fields) -> int:
+    if fields.flag("use_sliding_window") is False:
+        return 0
+    return fields.integer("sliding_window", "attention_chunk_size", low=0, default=0)
+
+
+def _quantization_method(quantization: Fields) -> str:
+    method = quantization.string("quant_method", "quantization_method")
+    if method:
+        return method.lower()
+    return "unknown" if quantization.outer else ""
+
+
+def _eos_token_ids(fields: Fields, generation: JsonObject) -> tuple[int, ...]:
+    both = (*token_ids(generation.get("eos_token_id")), *token_ids(fields.find("eos_token_id")))
+    return tuple(dict.fromkeys(both))
