@@ -15,6 +15,7 @@ EngineError
 ├── LoadCancelled            the person stopped a load
 ├── NoModelLoaded            Generate without a model
 ├── EngineDied               the engine process ended
+├── WireError                bytes between screen and engine that are no message
 └── EngineFault              anything else the engine thread met
 
 Each carries `message`, what happened and why in one sentence, and `hint`, the next step.
@@ -96,6 +97,10 @@ class NoModelLoaded(EngineError):
 
 class EngineDied(EngineError):
     """The engine process ended; the message names the exit code, the signal or the OOM kill."""
+
+
+class WireError(EngineError):
+    """Bytes between the screen's process and the engine's that are no message, or too long for one."""
 
 
 class EngineFault(EngineError):
