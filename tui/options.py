@@ -20,7 +20,6 @@ class ChatOptions:
         budgets: what the person allows of each device.
         plain: lines instead of a screen.
         theme: a palette for this time; None takes the settings'.
-        theme: a palette's name, for this time; None takes the settings'.
     """
 
     model: str | None = None
@@ -30,5 +29,4 @@ class ChatOptions:
     quantization: Quantization = Quantization.NONE
     budgets: BudgetRequest = field(default_factory=BudgetRequest)
     plain: bool = False
-    theme: str | None = None
     theme: str | None = None
