@@ -56,7 +56,7 @@ class ContextMeter(Widget):
     """Three lines: figures, a bar with the next turn's share behind the used one, and the forecast."""
 
     DEFAULT_CSS = """
-    ContextMeter { height: 3; padding: 0 1; color: $text-muted; }
+    ContextMeter { height: 3; padding: 0 1; color: $muted; }
     """
     use = reactive(ContextUse())
 
@@ -66,7 +66,7 @@ class ContextMeter(Widget):
         if not use.window:
             return Content("context  no model")
         figures = f"context {format_tokens(use.used)} / {format_tokens(use.window)}"
-        color = "$text-muted" if use.fits else "$text-warning"
+        color = "$muted" if use.fits else "$warning"
         return Content("\n").join([Content(figures), self._bar(), Content.styled(use.forecast(), color)])
 
     def _bar(self) -> Content:
@@ -77,5 +77,5 @@ class ContextMeter(Widget):
         return Content.assemble(
             ("━" * used, "$accent"),
             ("━" * added, "$accent 40%"),
-            ("━" * (cells - used - added), "$surface-lighten-2"),
+            ("━" * (cells - used - added), "$line"),
         )

@@ -31,7 +31,7 @@ class LoadBar(Widget):
     """One line while a model loads: the stage, a bar, bytes, seconds left, and how to stop it."""
 
     DEFAULT_CSS = """
-    LoadBar { height: 1; padding: 0 2; display: none; color: $text-muted; }
+    LoadBar { height: 1; padding: 0 2; display: none; color: $muted; }
     LoadBar.-loading { display: block; }
     """
     progress: reactive[LoadProgress | None] = reactive(None)
@@ -52,7 +52,7 @@ class LoadBar(Widget):
         parts = [Content(f"loading {safe_line(self.model)} · {self.sentence()}")]
         if self.content_size.width >= _WIDTH_WITH_BAR:
             parts.insert(0, self._bar())
-        parts.append(Content.styled(" · Esc stops", "$text-disabled"))
+        parts.append(Content.styled(" · Esc stops", "$muted"))
         return Content.assemble(*parts).truncate(self.content_size.width, ellipsis=True)
 
     def sentence(self) -> str:
@@ -71,6 +71,4 @@ class LoadBar(Widget):
         progress = self.progress
         share = progress.done_bytes / progress.total_bytes if progress and progress.total_bytes else 0.0
         filled = round(_BAR_CELLS * min(1.0, share))
-        return Content.assemble(
-            ("━" * filled, "$accent"), ("━" * (_BAR_CELLS - filled) + "  ", "$surface-lighten-2")
-        )
+        return Content.assemble(("━" * filled, "$accent"), ("━" * (_BAR_CELLS - filled) + "  ", "$line"))

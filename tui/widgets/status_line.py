@@ -48,7 +48,7 @@ class StatusLine(Widget):
     """State at the left, figures at the right; what does not fit is left out, the state last."""
 
     DEFAULT_CSS = """
-    StatusLine { height: 1; padding: 0 2; color: $text-muted; }
+    StatusLine { height: 1; padding: 0 2; color: $muted; }
     """
     status = reactive(Status())
 
@@ -56,7 +56,7 @@ class StatusLine(Widget):
         """One line as wide as the widget."""
         width = self.content_size.width
         status = self.status
-        state = Content.styled(safe_line(status.state), "$text-error" if status.alert else "$text-muted")
+        state = Content.styled(safe_line(status.state), "$error" if status.alert else "$muted")
         figures = Content(status.figures())
         room = width - state.cell_length - figures.cell_length
         if room < 1:

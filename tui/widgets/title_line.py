@@ -20,7 +20,7 @@ class TitleLine(Widget):
     """`vramble   Qwen3-8B · bf16 · 2 tiers: gpu 28/36, stream 8/36        kernel notes`."""
 
     DEFAULT_CSS = """
-    TitleLine { height: 1; padding: 0 2; color: $text-muted; }
+    TitleLine { height: 1; padding: 0 2; color: $muted; }
     """
     model = reactive("no model")
     session = reactive("")

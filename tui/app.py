@@ -1,0 +1,130 @@
+"""The App: themes, screens, and the bridge that it starts after the first frame and closes at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from textual.app import App, SystemCommand
+
+from themes import PaletteError, theme_named
+from tui.commands import SCREEN_COMMANDS
+from tui.guard import TerminalGuard
+from tui.paths import settings_file
+from tui.safe_text import install_strip_filter, safe
+from tui.screens.chat import ChatScreen
+from tui.settings import Settings, load_settings
+from tui.terminal import TerminalDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from textual.screen import Screen
+
+    from tui.bridge import Bridge
+    from tui.options import ChatOptions
+
+_FALLBACK_THEME = "vramble"
+
+
+class VrambleApp(App[int]):
+    """The screen; it begins with the chat."""
+
+    TITLE = "vramble"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(self, bridge: Bridge, settings: Settings, guard: TerminalGuard | None = None) -> None:
+        """Prepare; nothing runs before the first frame.
+
+        Args:
+            bridge: to the engine and to the saved talk; opened here, closed by the caller.
+            settings: the person's.
+            guard: gives the terminal back; None where there is no terminal.
+        """
+        super().__init__(driver_class=TerminalDriver if guard else None)
+        install_strip_filter()
+        self.bridge = bridge
+        self.settings = settings
+        self.guard = guard
+        self.farewell = ""
+        self.animation_level = "none"
+        self.show_theme(settings.theme)
+
+    def get_default_screen(self) -> Screen[None]:
+        """The chat."""
+        return ChatScreen(self.bridge)
+
+    def on_load(self) -> None:
+        """Have signals end the program in order, before the terminal changes its mode."""
+        if self.guard is not None:
+            self.guard.watch_signals(asyncio.get_running_loop(), self.leave)
+            self.guard.watch_terminal()
+
+    def leave(self, farewell: str = "") -> None:
+        """End the screen.
+
+        Args:
+            farewell: why, told below it when it is gone; for a failure.
+        """
+        self.farewell = farewell
+        if self.guard is not None:
+            self.guard.expect_end()
+        self.exit(1 if farewell else 0)
+
+    async def action_quit(self) -> None:
+        """End the screen on the person's wish."""
+        self.leave()
+
+    def say(self, text: str, *, is_warning: bool = False) -> None:
+        """Show a passing notice; it is text, never markup."""
+        self.notify(safe(text), severity="warning" if is_warning else "information", markup=False)
+
+    def show_theme(self, name: str) -> bool:
+        """Change the palette; an unknown one becomes a notice, and the result False."""
+        try:
+            theme = theme_named(name)
+        except PaletteError as error:
+            if self.is_running:
+                self.say(str(error), is_warning=True)
+                return False
+            theme = theme_named(_FALLBACK_THEME)
+        self.register_theme(theme)
+        self.theme = theme.name
+        return True
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette's entries: every command of the chat, while it is on top."""
+        if not isinstance(screen, ChatScreen):
+            return
+        for command in SCREEN_COMMANDS:
+            if command.name not in {"palette", "stop"}:
+                yield SystemCommand(command.title, command.help, screen.command_caller(command.name))
+
+
+def run_chat(options: ChatOptions) -> int:
+    """Open the chat and stay until it ends.
+
+    Returns:
+        The exit code: 0 good, 1 it failed, 128 + n after signal n.
+    """
+    if options.plain:
+        from tui.plain import run_plain
+
+        return run_plain(options)
+    from tui.bridge import Bridge
+
+    found = load_settings(settings_file())
+    bridge = Bridge(options, found.settings)
+    guard = TerminalGuard(bridge.close)
+    app = VrambleApp(bridge, found.settings, guard)
+    if options.theme:
+        app.show_theme(options.theme)
+    app.run()
+    bridge.close()
+    if app.farewell:
+        sys.stderr.write(f"{safe(app.farewell)}\n")
+    return guard.exit_code or app.return_code or 0
+
+
