@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from engine.errors import EngineError, InvalidValue
+from tui.paths import FolderError
+from tui.settings import SettingsError
 from tui.verbs import output
 from tui.verbs.usage import Parser, WrongUsage
 
@@ -70,7 +72,7 @@ def run(words: Sequence[str]) -> int:
     except (WrongUsage, InvalidValue) as wrong:
         output.fail(wrong.message, wrong.hint, error=type(wrong).__name__, as_json=as_json)
         return 2
-    except EngineError as error:
+    except (EngineError, SettingsError, FolderError) as error:
         output.fail(error.message, error.hint, error=type(error).__name__, as_json=as_json)
     except BrokenPipeError:
         output.forget_stdout()

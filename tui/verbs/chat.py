@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resumed.add_argument(
         "-c", "--continue", dest="resume", action="store_true", help="resume the last session"
     )
-    resumed.add_argument("--session", metavar="ID", help="resume this session")
+    resumed.add_argument("--session", metavar="ID", type=_session_id, help="resume this session")
     flags.add_load_flags(parser)
     parser.add_argument("--plain", action="store_true", help="lines instead of a screen")
     parser.add_argument("--theme", metavar="NAME", help="a palette, for this time")
@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _tell_version()
     refuse_remote(arguments.model or "")
     options = options_of(arguments, load_settings(paths.settings_file()).settings)
-    _refuse_pipes()
+    if not arguments.plain:
+        _refuse_pipes()
     from tui.app import run_chat
 
     return run_chat(options)
@@ -61,13 +62,20 @@ def options_of(arguments: argparse.Namespace, settings: Settings) -> ChatOptions
     )
 
 
+def _session_id(text: str) -> str:
+    return str(flags.whole_number(text))
+
+
 def _refuse_pipes() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise WrongUsage("The chat needs a terminal.", "In a pipe, use `vramble ask`.")
 
 
 def _tell_version() -> int:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    output.write_line(f"vramble {version('vramble')}")
+    try:
+        output.write_line(f"vramble {version('vramble')}")
+    except PackageNotFoundError:
+        output.write_line("vramble, run from its sources without being installed")
     return 0

@@ -1,0 +1,101 @@
+"""`vramble ask`: one answer on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from engine import commands, events, values
+from tui import paths
+from tui.settings import Settings, read_settings
+from tui.verbs import flags, output
+from tui.verbs.naming import find_model
+from tui.verbs.progress import ProgressLine
+from tui.verbs.reply import Reply
+from tui.verbs.sampling import add_sampling_flags, sampling_of
+from tui.verbs.talk import Talk
+from tui.verbs.usage import WrongUsage
+
+BUILT_IN = "guide"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `vramble ask` takes."""
+    parser.add_argument(
+        "prompt", metavar="PROMPT", nargs="*", help="the question; text on stdin is added to it"
+    )
+    parser.add_argument(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="a folder, hf:owner/name, ms:owner/name, a name from `vramble models`, or guide",
+    )
+    parser.add_argument("--system", metavar="TEXT", help="the system prompt")
+    flags.add_json_flag(parser)
+    flags.add_load_flags(parser)
+    add_sampling_flags(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load the model, ask it, and write its answer as it comes."""
+    settings = read_settings(paths.settings_file())
+    generate = commands.Generate(
+        messages=_messages(arguments, settings), sampling=sampling_of(arguments, settings.sampling)
+    )
+    load = _load_command(arguments, settings)
+    reply = _answer(load, generate, streams=not arguments.json)
+    if arguments.json:
+        output.write_json(reply.document())
+    reply.complain()
+    return 0 if reply.is_good else 1
+
+
+def _answer(load: commands.LoadModel, generate: commands.Generate, *, streams: bool) -> Reply:
+    progress = ProgressLine()
+    try:
+        with Talk() as talk:
+            progress.show("starting the engine")
+            reply = Reply(talk.load(load, progress.watch), streams=streams)
+
+            def watch(event: events.AnyEvent) -> None:
+                progress.watch(event)
+                reply.watch(event)
+
+            talk.answer(generate, watch)
+            return reply
+    finally:
+        progress.clear()
+
+
+def _messages(arguments: argparse.Namespace, settings: Settings) -> tuple[values.ChatMessage, ...]:
+    system = settings.system_prompt if arguments.system is None else arguments.system
+    prompt = values.ChatMessage(role=values.Role.USER, content=_prompt(arguments.prompt))
+    if not system.strip():
+        return (prompt,)
+    return (values.ChatMessage(role=values.Role.SYSTEM, content=_whole(system)), prompt)
+
+
+def _prompt(words: list[str]) -> str:
+    parts = [_whole(" ".join(words)), "" if sys.stdin.isatty() else _stdin()]
+    prompt = "\n\n".join(part for part in parts if part.strip())
+    if not prompt:
+        raise WrongUsage("There is no question.", 'Write one: `vramble ask "What is a KV cache?"`.')
+    return prompt
+
+
+def _stdin() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "replace").strip("\n")
+
+
+def _whole(text: str) -> str:
+    """An argument's text; bytes that are no UTF-8 become U+FFFD, for the wire carries none."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _load_command(arguments: argparse.Namespace, settings: Settings) -> commands.LoadModel:
+    return commands.LoadModel(
+        model=find_model(arguments.model or settings.last_model or BUILT_IN, settings),
+        context_window=arguments.context or settings.context_window,
+        quantization=flags.quantization_of(arguments) or settings.quantization,
+        budgets=flags.budgets_of(arguments, settings.budgets.request()),
+    )

@@ -1,0 +1,1 @@
+"""What `vramble doctor` looks at; every check returns Findings and never raises."""
