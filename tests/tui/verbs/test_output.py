@@ -64,7 +64,8 @@ def test_a_complaint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1", "zh_CN.GB18030"])
 def test_chinese_survives_a_locale_without_it(locale: str) -> None:
-    script = "from tui.verbs import output; output.use_unicode(); output.write_line('\\u663e\\u5b58 \\u2581 \\xe9')"
+    text = r"\u663e\u5b58 \u2581 \xe9"
+    script = f"from tui.verbs import output; output.use_unicode(); output.write_line('{text}')"
     environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=False)
     assert done.stderr == b""

@@ -1,0 +1,162 @@
+"""What the doctor says of terminals, libraries and folders; its facts are given, or this machine's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tui.verbs.checks import libraries, places, terminal
+from tui.verbs.checks.finding import Finding, Status
+
+SOUND: dict[str, dict[str, Any]] = {
+    "driver": {"version": "570.1", "gpus": 1},
+    "torch": {
+        "version": "2.10.0+cu128",
+        "cuda": "12.8",
+        "gpus": [{"name": "H200", "architecture": "sm_90", "known": ["sm_80", "sm_90"]}],
+    },
+    "transformers": {"version": "5.23.0"},
+    "int8": {"version": "0.50", "device": "cuda", "problem": ""},
+    "nf4": {"version": "0.50", "device": "cuda", "problem": ""},
+}
+
+
+def named(findings: list[Finding], name: str) -> Finding:
+    return next(finding for finding in findings if finding.name == name)
+
+
+def test_a_sound_machine_has_no_advice() -> None:
+    findings = libraries.judge(SOUND)
+    assert [finding.status for finding in findings] == [Status.OK] * len(findings)
+    assert not any(finding.advice for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("part", "facts", "name", "status"),
+    [
+        ("driver", {"problem": "NVML Shared Library Not Found"}, "driver", Status.WARN),
+        ("torch", {"problem": "ImportError: libcudart"}, "torch", Status.FAIL),
+        ("torch", SOUND["torch"] | {"version": "2.9.1"}, "torch", Status.FAIL),
+        ("torch", SOUND["torch"] | {"cuda": "", "gpus": []}, "torch", Status.WARN),
+        ("torch", SOUND["torch"] | {"gpus": []}, "torch", Status.WARN),
+        ("transformers", {"problem": "ImportError: x"}, "transformers", Status.FAIL),
+        ("nf4", {"problem": "RuntimeError: no kernel"}, "nf4", Status.WARN),
+    ],
+)
+def test_what_is_amiss_is_named_with_a_next_step(
+    part: str, facts: dict[str, Any], name: str, status: Status
+) -> None:
+    finding = named(libraries.judge(SOUND | {part: facts}), name)
+    assert finding.status is status
+    assert finding.advice
+    assert str(facts.get("problem", "")) in finding.found
+
+
+def test_a_gpu_that_torch_has_no_code_for_is_named() -> None:
+    gpu = {"name": "B200", "architecture": "sm_100", "known": ["sm_80", "sm_90"]}
+    finding = named(libraries.judge(SOUND | {"torch": SOUND["torch"] | {"gpus": [gpu]}}), "torch gpu:0")
+    assert finding.status is Status.FAIL
+    assert "B200" in finding.found
+
+
+def test_a_gpu_runs_code_of_an_earlier_one_of_its_family() -> None:
+    gpu = {"name": "L4", "architecture": "sm_89", "known": ["sm_80", "sm_90"]}
+    findings = libraries.judge(SOUND | {"torch": SOUND["torch"] | {"gpus": [gpu]}})
+    assert not any(finding.name == "torch gpu:0" for finding in findings)
+
+
+def test_libraries_that_end_their_process_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries.sys, "executable", "/bin/false")
+    [finding] = libraries.judge(libraries.probe())
+    assert finding.status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "status", "found"),
+    [
+        ({"TERM": "dumb"}, "terminal", Status.WARN, "lines are shown"),
+        ({"TERM": ""}, "terminal", Status.WARN, "not set"),
+        ({"TERM": "xterm-256color"}, "colours", Status.OK, "256"),
+        ({"TERM": "xterm", "COLORTERM": "truecolor"}, "colours", Status.OK, "16 million"),
+        ({"TERM": "vt100"}, "colours", Status.WARN, "8 or 16"),
+        ({"NO_COLOR": "1"}, "colours", Status.OK, "NO_COLOR"),
+        ({"COLUMNS": "120", "LINES": "40"}, "size", Status.OK, "120 columns, 40 rows"),
+        ({"COLUMNS": "80", "LINES": "24"}, "size", Status.OK, "folds"),
+        ({"COLUMNS": "10", "LINES": "3"}, "size", Status.WARN, "no room"),
+    ],
+)
+def test_the_terminal_is_described(
+    environment: dict[str, str], name: str, status: Status, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("TERM", "COLORTERM", "NO_COLOR", "TMUX"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    finding = named(terminal.check_terminal(), name)
+    assert finding.status is status
+    assert found in finding.found
+    assert bool(finding.advice) is (status is not Status.OK)
+
+
+@pytest.mark.parametrize(
+    ("version", "option", "status", "found"),
+    [
+        ("tmux 3.4", "external", Status.OK, "passes them on"),
+        ("tmux 3.1c", "external", Status.WARN, "stays in tmux's buffer"),
+        ("tmux 3.3a", "off", Status.WARN, "set-clipboard is off"),
+        ("", "", Status.WARN, "does not answer"),
+    ],
+)
+def test_the_clipboard_inside_tmux_depends_on_tmux(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    option: str,
+    status: Status,
+    found: str,
+) -> None:
+    tmux = tmp_path / "tmux"
+    tmux.write_text(f'#!/bin/sh\ncase "$1" in -V) echo "{version}";; *) echo "{option}";; esac\n')
+    tmux.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("TMUX", "/tmp/tmux-0/default,1,0")
+    finding = named(terminal.check_terminal(), "clipboard")
+    assert finding.status is status
+    assert found in finding.found
+
+
+def test_folders_are_named_with_their_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path / "home"))
+    findings = places.check_places()
+    assert {finding.name for finding in findings} == {"settings", "sessions", "cache", "state", "sockets"}
+    assert all(finding.status is not Status.FAIL for finding in findings)
+    assert str(tmp_path / "home") in named(findings, "sessions").found
+
+
+def test_a_folder_that_is_a_symbolic_link_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "real")
+    monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path / "home"))
+    finding = named(places.check_places(), "sessions")
+    assert finding.status is Status.FAIL
+    assert finding.advice
+
+
+def test_settings_that_others_can_read_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path))
+    file = tmp_path / "settings.toml"
+    file.write_text("")
+    file.chmod(0o644)
+    finding = named(places.check_places(), "settings")
+    assert finding.status is Status.WARN
+    assert "chmod 600" in finding.advice
+
+
+def test_broken_settings_fail_with_their_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path))
+    (tmp_path / "settings.toml").write_text("nonsense = 1\n")
+    finding = named(places.check_places(), "settings")
+    assert finding.status is Status.FAIL
+    assert "line 1" in finding.found
