@@ -1,0 +1,1 @@
+"""Runs Hugging Face checkpoints with transformers; entered by the engine's child process only."""

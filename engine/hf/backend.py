@@ -1,0 +1,148 @@
+"""HFBackend: transformers models behind the Backend protocol."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import torch
+
+from engine.backend import Cancelled, Emit
+from engine.checkpoint import inspect_folder
+from engine.commands import Generate, Inspect, LoadModel, PlanLoad
+from engine.errors import DamagedCheckpoint, EngineError, NoModelLoaded
+from engine.events import Event, Inspected, ModelLoaded, Planned
+from engine.hf import failures
+from engine.hf.assemble import assembled, notes
+from engine.hf.decode import Runner
+from engine.hf.device_map import offload_folder
+from engine.hf.ledger import cuda_is_used
+from engine.hf.load import load_model, load_tokenizer
+from engine.hf.loaded import LoadedModel
+from engine.hf.progress import Progress
+from engine.hf.protocols import TextTokenizer
+from engine.hf.turn import Turn
+from engine.values import LoadStage, Placement
+
+WARM_UP_TOKENS = 8
+
+
+class HFBackend:
+    """Runs one Hugging Face checkpoint at a time; every call on one thread."""
+
+    def __init__(self) -> None:
+        """Take the physical cores; OMP_NUM_THREADS goes first where it is set."""
+        self._loaded: LoadedModel | None = None
+        self._offload_folder: Path | None = None
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(_physical_cores())
+
+    def inspect(self, command: Inspect) -> Inspected:
+        """Say what a model folder holds, without loading it."""
+        verdict = inspect_folder(command.folder)
+        return Inspected(
+            architecture=verdict.native_class,
+            parameters=verdict.parameters,
+            weight_bytes=verdict.weight_bytes,
+            context_window=verdict.config.context_window,
+            dtype=verdict.dtype,
+            warnings=verdict.warnings,
+        )
+
+    def plan(self, command: PlanLoad) -> Planned:
+        """Place a model's layers against the budgets, without loading it."""
+        return Planned(model=command.model, placement=_place(command))
+
+    def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
+        """Load a model in place of the one before; raise LoadCancelled when cancelled."""
+        started = time.monotonic()
+        self.unload()
+        progress = Progress(emit, cancelled)
+        progress.begin(LoadStage.IMPORT)
+        try:
+            return self._load(command, progress, started)
+        except EngineError:
+            self.unload()
+            raise
+        except failures.FAILURES as error:
+            self.unload()
+            raise failures.named(error, "loading the model") from error
+
+    def generate(self, command: Generate, cancelled: Cancelled) -> Iterator[Event]:
+        """Yield TurnStarted, then PrefillProgress, TextDelta, MemoryLedger, and last TurnFinished."""
+        if self._loaded is None:
+            raise NoModelLoaded("No model is loaded.", "Choose one with Ctrl+O.")
+        yield from Turn(self._loaded, command, cancelled).events()
+
+    def unload(self) -> None:
+        """Drop the model and give its memory back as far as a living process can."""
+        self._loaded = None
+        if self._offload_folder is not None:
+            shutil.rmtree(self._offload_folder, ignore_errors=True)
+            self._offload_folder = None
+        _give_back()
+
+    def _load(self, command: LoadModel, progress: Progress, started: float) -> ModelLoaded:
+        verdict = inspect_folder(command.model.folder)
+        placement = command.placement or _place(command)
+        self._offload_folder = offload_folder(placement)
+        tokenizer = load_tokenizer(verdict.folder)
+        placed = load_model(verdict, placement, self._offload_folder, progress)
+        runner = Runner(placed.model, placed.device)
+        progress.begin(LoadStage.WARM_UP, verdict.weight_bytes)
+        _warm_up(runner, tokenizer)
+        self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
+        progress.reach(verdict.weight_bytes)
+        return ModelLoaded(
+            model=command.model,
+            placement=placement,
+            architecture=type(placed.model).__name__,
+            parameters=verdict.parameters,
+            dtype=str(placed.model.dtype).removeprefix("torch."),
+            context_window=loaded.window.tokens,
+            max_context_window=verdict.config.context_window,
+            load_seconds=time.monotonic() - started,
+            sampling=loaded.sampling,
+            has_chat_template=loaded.writer.template.exists,
+            notes=notes(verdict, placement, loaded),
+        )
+
+
+def _place(command: PlanLoad | LoadModel) -> Placement:
+    from engine.plan import place
+
+    return place(
+        command.model.folder,
+        context_window=command.context_window,
+        quantization=command.quantization,
+        budgets=command.budgets,
+    )
+
+
+def _warm_up(runner: Runner, tokenizer: TextTokenizer) -> None:
+    """Compute a few tokens; raises DamagedCheckpoint where the weights give no numbers."""
+    known = [token_id for token_id in sorted(set(tokenizer.get_vocab().values())) if token_id]
+    logits = runner.warm_up(known[:WARM_UP_TOKENS])
+    if not bool(torch.isfinite(logits).any()):
+        raise DamagedCheckpoint("The weights compute no numbers (NaN).", "Download the model again.")
+
+
+def _give_back() -> None:
+    """Return freed memory to the operating system and the driver."""
+    gc.collect()
+    if cuda_is_used():
+        torch.cuda.empty_cache()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def _physical_cores() -> int:
+    """Count the cores this process may use, two hardware threads as one."""
+    usable = len(os.sched_getaffinity(0))
+    logical, physical = psutil.cpu_count(logical=True), psutil.cpu_count(logical=False)
+    return max(1, usable * (physical or 1) // (logical or 1))

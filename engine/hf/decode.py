@@ -1,0 +1,150 @@
+"""Prefill in chunks, then one token a step: forwards through the model, and what is known of its speed."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from engine.hf.kv import KVCache
+from engine.hf.protocols import CausalModel
+from engine.hf.sample import Sampler
+
+CHUNK_SECONDS = 0.12
+SLOW_STEP_SECONDS = 0.1
+SMALLEST_CHUNK = 16
+FIRST_CHUNK = 64
+LARGEST_CHUNK = 512
+
+
+class Runner:
+    """One model and its KV cache, fed token ids; engine thread only.
+
+    Only `forward(input_ids, position_ids, past_key_values, use_cache, logits_to_keep)` is built on,
+    and of those only what the class accepts.
+    """
+
+    def __init__(self, model: CausalModel, device: torch.device) -> None:
+        """Take a loaded model.
+
+        Args:
+            model: a causal language model in eval mode.
+            device: where its input ids go.
+        """
+        self._model = model
+        self._device = device
+        accepted = inspect.signature(model.forward).parameters
+        self._takes_positions = "position_ids" in accepted
+        self._cache_name = "past_key_values" if "past_key_values" in accepted else "cache_params"
+        self._constant: dict[str, Any] = {"use_cache": True}
+        if "logits_to_keep" in accepted:
+            self._constant["logits_to_keep"] = 1
+        self.kv = KVCache(model.config)
+        self.pace = ChunkPace()
+        self.continues = True
+
+    @torch.inference_mode()
+    def feed(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Compute tokens behind those in the cache.
+
+        Args:
+            token_ids: at least one.
+
+        Returns:
+            logits of the last one, [vocabulary], on the model's last device.
+        """
+        done = len(self.kv.token_ids)
+        arguments = {**self._constant, self._cache_name: self.kv.cache}
+        if self._takes_positions:
+            ends = done + len(token_ids)
+            arguments["position_ids"] = torch.arange(done, ends, device=self._device).unsqueeze(0)
+        input_ids = torch.tensor([list(token_ids)], device=self._device)
+        self.kv.begin()
+        logits = self._model(input_ids=input_ids, **arguments).logits
+        self.kv.extend(token_ids)
+        return logits[0, -1]
+
+    def prefill_chunk(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Compute one chunk, wait for it, and learn the model's pace from it."""
+        started = time.perf_counter()
+        logits = self.feed(token_ids)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self.pace.learn(len(token_ids), time.perf_counter() - started)
+        return logits
+
+    def chunk_size(self, left: int) -> int:
+        """Return how many of `left` prompt tokens to compute at once.
+
+        A model whose recurrent layers do not go on from a state in chunks gets its prompt whole
+        where the cache is empty, and token by token behind it.
+        """
+        if self.continues:
+            return min(left, self.pace.chunk)
+        return 1 if self.kv.token_ids else left
+
+    @torch.inference_mode()
+    def choose(self, sampler: Sampler, logits: torch.Tensor) -> int:
+        """Return the next token; the one wait for the device in a step."""
+        return sampler.choose(logits)
+
+    def warm_up(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Run short forwards: reads what is still on the disk and measures one token's time.
+
+        Args:
+            token_ids: eight harmless ones.
+
+        Returns:
+            the last logits; not finite where the weights are damaged.
+        """
+        logits = self.feed(token_ids)
+        started = time.perf_counter()
+        self.feed(token_ids[:1])
+        self.pace.note_step(time.perf_counter() - started)
+        if self.kv.forgets:
+            self.continues = self._goes_on_in_chunks(token_ids, logits)
+        self.kv.drop()
+        return logits
+
+    def _goes_on_in_chunks(self, token_ids: Sequence[int], whole: torch.Tensor) -> bool:
+        """Compare a prompt computed in two chunks with the same one computed whole."""
+        self.kv.drop()
+        half = len(token_ids) // 2
+        self.feed(token_ids[:half])
+        parts = self.feed(token_ids[half:])
+        spread = float(whole.float().std())
+        return bool((parts.float() - whole.float()).abs().max() <= 0.1 * spread)
+
+
+class ChunkPace:
+    """Chooses prefill chunks that take about CHUNK_SECONDS, from what the ones before took.
+
+    Where a single token is slow already (weights that come from the disk each time), small chunks
+    would only multiply that time: the largest is taken.
+    """
+
+    def __init__(self) -> None:
+        """Begin carefully."""
+        self.step_seconds = 0.0
+        self.chunk = FIRST_CHUNK
+
+    def note_step(self, seconds: float) -> None:
+        """Take note of what one token alone costs."""
+        self.step_seconds = seconds
+        if seconds > SLOW_STEP_SECONDS:
+            self.chunk = LARGEST_CHUNK
+
+    def learn(self, tokens: int, seconds: float) -> None:
+        """Take note of one chunk.
+
+        Args:
+            tokens: in the chunk.
+            seconds: it took.
+        """
+        if self.step_seconds <= SLOW_STEP_SECONDS and tokens >= SMALLEST_CHUNK:
+            per_token = max(seconds - self.step_seconds, 1e-9) / tokens
+            fitting = (CHUNK_SECONDS - self.step_seconds) / per_token
+            self.chunk = int(min(LARGEST_CHUNK, 2 * self.chunk, max(SMALLEST_CHUNK, fitting)))

@@ -1,0 +1,129 @@
+"""A model folder to a model on its devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from engine.checkpoint import Verdict
+from engine.errors import DamagedCheckpoint
+from engine.hf.device_map import DeviceMap, device_map, resting_places
+from engine.hf.ledger import Weights, count_weights
+from engine.hf.progress import Progress
+from engine.hf.protocols import CausalModel, TextTokenizer
+from engine.hf.readahead import read_ahead
+from engine.values import LoadStage, Placement, Quantization
+
+NAMED_TENSORS = 3
+LOCAL = {"trust_remote_code": False, "local_files_only": True}
+
+
+class PlacedModel:
+    """A model whose weights lie where the placement says.
+
+    Attributes:
+        model: in eval mode.
+        device: where input ids go.
+    """
+
+    def __init__(self, model: CausalModel, mapped: DeviceMap) -> None:
+        """Keep a loaded model with its device_map."""
+        self.model = model
+        gpus = [device for device in mapped.values() if isinstance(device, int)]
+        self.device = torch.device("cuda", gpus[0]) if gpus else torch.device("cpu")
+        self._mapped = mapped
+
+    def weights(self) -> Weights:
+        """Count the bytes that rest on each device."""
+        return count_weights(self.model, resting_places(self.model, self._mapped))
+
+
+def load_tokenizer(folder: Path) -> TextTokenizer:
+    """Load a folder's tokenizer, running nothing of it.
+
+    Raises:
+        DamagedCheckpoint: there is none, or it cannot be read.
+    """
+    try:
+        tokenizer: TextTokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise DamagedCheckpoint(
+            f"The tokenizer cannot be read: {line}", "Download the model again; it needs tokenizer.json."
+        ) from error
+    return tokenizer
+
+
+def load_model(
+    verdict: Verdict, placement: Placement, offload_folder: Path | None, progress: Progress
+) -> PlacedModel:
+    """Load the weights.
+
+    Args:
+        verdict: of the folder; whatever must not be loaded was refused there.
+        placement: what goes where, and how it is stored.
+        offload_folder: for disk tensors that have to be rewritten.
+        progress: is told, and raises LoadCancelled.
+
+    Raises:
+        DamagedCheckpoint: tensors are missing.
+        LoadCancelled: the person stopped it.
+    """
+    config = AutoConfig.from_pretrained(verdict.folder, **LOCAL)
+    attention = _attention(config)
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(
+            config, attn_implementation=attention, trust_remote_code=False
+        )
+    mapped = device_map(placement, skeleton)
+    if set(mapped.values()) != {"disk"}:
+        read_ahead(verdict.tensors, progress)
+    quantized = placement.quantization is not Quantization.NONE
+    progress.begin(LoadStage.QUANTIZE if quantized else LoadStage.PLACE, verdict.weight_bytes)
+    with progress.counting():
+        model, report = AutoModelForCausalLM.from_pretrained(
+            verdict.folder,
+            config=config,
+            dtype="auto",
+            use_safetensors=True,
+            attn_implementation=attention,
+            device_map=mapped,
+            offload_folder=offload_folder,
+            quantization_config=_quantization(placement.quantization, verdict),
+            output_loading_info=True,
+            **LOCAL,
+        )
+    _refuse_missing(report["missing_keys"])
+    return PlacedModel(model.eval(), mapped)
+
+
+def _attention(config: object) -> str:
+    """Name the attention implementation ourselves; a checkpoint's own wish could name a downloaded kernel."""
+    model_class = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
+
+
+def _quantization(asked: Quantization, verdict: Verdict) -> BitsAndBytesConfig | None:
+    """Return what bitsandbytes is told; a checkpoint that is quantized already stays as it is."""
+    if verdict.config.quantization or asked is Quantization.NONE:
+        return None
+    if asked is Quantization.INT8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=getattr(torch, verdict.config.dtype or "bfloat16"),
+    )
+
+
+def _refuse_missing(missing: list[str]) -> None:
+    """Refuse what transformers would fill with random numbers."""
+    if missing:
+        names = ", ".join(sorted(missing)[:NAMED_TENSORS])
+        more = " and more" if len(missing) > NAMED_TENSORS else ""
+        raise DamagedCheckpoint(
+            f"The checkpoint lacks {len(missing)} tensors: {names}{more}.", "Download the model again."
+        )

@@ -1,0 +1,43 @@
+"""Brings a checkpoint's bytes into the page cache in file order, where they fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from engine.checkpoint import StoredTensor
+from engine.hf.progress import Progress
+from engine.values import LoadStage
+
+BLOCK_BYTES = 8 << 20
+LARGEST_SHARE = 0.6
+
+
+def read_ahead(tensors: Iterable[StoredTensor], progress: Progress) -> None:
+    """Read every file that holds one of the tensors; they are mapped later, and then found in RAM.
+
+    Skipped where the files would take more than LARGEST_SHARE of the RAM that is available: what is
+    read first would be gone again. Raises LoadCancelled within one block.
+    """
+    files = sorted({tensor.file for tensor in tensors})
+    total = sum(file.stat().st_size for file in files)
+    if total > LARGEST_SHARE * psutil.virtual_memory().available:
+        return
+    progress.begin(LoadStage.READ, total)
+    done = 0
+    for file in files:
+        done += _read(file, done, progress)
+
+
+def _read(file: Path, before: int, progress: Progress) -> int:
+    block = bytearray(BLOCK_BYTES)
+    done = 0
+    with file.open("rb", buffering=0) as source:
+        os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        while count := source.readinto(block):
+            done += count
+            progress.reach(before + done)
+    return done
