@@ -12,7 +12,7 @@ from engine.errors import EngineError, InvalidValue
 from tui.paths import FolderError
 from tui.settings import SettingsError
 from tui.verbs import output
-from tui.verbs.usage import Parser, WrongUsage
+from tui.verbs.usage import Parser, Refusal, WrongUsage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,8 @@ def run(words: Sequence[str]) -> int:
     except (WrongUsage, InvalidValue) as wrong:
         output.fail(wrong.message, wrong.hint, error=type(wrong).__name__, as_json=as_json)
         return 2
+    except Refusal as refused:
+        output.fail(refused.message, refused.hint, error=refused.name, as_json=as_json)
     except (EngineError, SettingsError, FolderError) as error:
         output.fail(error.message, error.hint, error=type(error).__name__, as_json=as_json)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Wrong usage, and an argument parser that says it in one sentence."""
+"""Refusals, wrong usage, and an argument parser that says it in one sentence."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import argparse
 from typing import NoReturn
 
 
-class WrongUsage(Exception):  # noqa: N818 -- named for what happened, like the tree in engine/errors.py
-    """The command line asks for something that cannot be meant: exit code 2.
+class Refusal(Exception):  # noqa: N818 -- named for what happened, like the tree in engine/errors.py
+    """A command ends without a result: exit code 1.
 
     Attributes:
         message: what is wrong, one sentence.
         hint: the next step.
+        name: what --json calls it.
     """
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", name: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.name = name or type(self).__name__
+
+
+class WrongUsage(Refusal):
+    """The command line asks for something that cannot be meant: exit code 2."""
 
 
 class Parser(argparse.ArgumentParser):
