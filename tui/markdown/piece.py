@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from tui.markdown.blocks import markdown_lines
@@ -12,12 +13,18 @@ from tui.markdown.wrap import wrap
 from tui.safe_text import cap_marks
 
 
-class Block:
+class Block(ABC):
     """Something that takes rows, as many as its text needs at a width."""
 
-    def __init__(self) -> None:
+    def __init__(self, guess: int = 1) -> None:
+        """Begin without rows.
+
+        Args:
+            guess: how many it may take, where `estimate` knows nothing better.
+        """
         self._rows: list[Row] = []
         self._width = 0
+        self._guess = guess
 
     def rows(self, width: int) -> list[Row]:
         """Its rows at `width` cells; laid out again only when the width has changed."""
@@ -28,23 +35,19 @@ class Block:
 
     def height(self, width: int) -> int:
         """How many rows it takes: exact where it is laid out at `width`, an estimate elsewhere."""
-        if width == self._width:
-            return len(self._rows)
-        if self._width:
-            return max(1, len(self._rows) * self._width // width)
-        return self.estimate(width)
+        return len(self._rows) if width == self._width else self.estimate(width)
 
     def is_laid_out(self, width: int) -> bool:
         """Whether its height is exact at `width`."""
         return width == self._width
 
+    @abstractmethod
     def lay_out(self, width: int) -> list[Row]:
         """Make its rows; called by `rows` alone."""
-        raise NotImplementedError
 
     def estimate(self, width: int) -> int:
         """Rows it may take at `width`, without laying it out."""
-        return 1 if width else 0
+        return self._guess if width else 0
 
 
 class Piece(Block):
@@ -72,12 +75,14 @@ class Piece(Block):
         return rows
 
     def estimate(self, width: int) -> int:
-        """One row for each line, and one more for each `width` characters."""
+        """As many as at another width, in proportion; else one for each line and each `width` characters."""
+        if self._width:
+            return max(1, len(self._rows) * self._width // max(1, width))
         return self.source.count("\n") + len(self.source) // max(1, width) + 1 + self.gap
 
+    @abstractmethod
     def lines(self) -> Iterable[Line | Table]:
         """Its lines before they are wrapped."""
-        raise NotImplementedError
 
 
 class PlainPiece(Piece):

@@ -1,0 +1,123 @@
+"""The message that is chosen with the keyboard, and what can be done with it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from tui.messages import CopyRequested, EditRequested, RegenerateRequested
+
+if TYPE_CHECKING:
+    from textual import events
+
+    from tui.safe_text import SafeText
+    from tui.widgets.column import Column
+    from tui.widgets.turn import Turn
+
+
+class TranscriptCursor(Widget):
+    """Half of the Transcript: moves over its messages, a prompt and a reply for each turn.
+
+    The cursor counts messages: twice the turn's index, and one more for its reply.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "move(1)", "Next message", show=False),
+        Binding("k", "move(-1)", "Previous message", show=False),
+        Binding("g", "go_to_first", "First message", show=False),
+        Binding("G", "go_to_last", "Last message", show=False),
+        Binding("y", "copy", "Copy", show=False),
+        Binding("e", "edit", "Edit and branch", show=False),
+        Binding("r", "regenerate", "Regenerate", show=False),
+        Binding("enter,space", "toggle_reasoning", "Reasoning", show=False),
+    ]
+    _turns: Column[Turn]
+    _cursor: int | None = None
+
+    def drop_cursor(self) -> None:
+        """Choose no message."""
+        self._cursor = None
+
+    def is_under_cursor(self, index: int, row: int) -> bool:
+        """Whether a row of a turn belongs to the chosen message."""
+        if self._cursor is None or not self.has_focus or self._cursor // 2 != index:
+            return False
+        return (row >= self._turns[index].reply_top) == bool(self._cursor % 2)
+
+    def on_focus(self) -> None:
+        """Choose the last message, if none is."""
+        if self._cursor is None and len(self._turns):
+            self._cursor = 2 * len(self._turns) - 1
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """Take the cursor off the screen."""
+        self.refresh()
+
+    def action_move(self, step: int) -> None:
+        """Choose the message `step` further down."""
+        last = 2 * len(self._turns) - 1
+        if last > 0:
+            self._choose(max(0, min(last, (last if self._cursor is None else self._cursor) + step)))
+
+    def action_go_to_first(self) -> None:
+        """Choose the first message."""
+        self.action_move(-2 * len(self._turns))
+
+    def action_go_to_last(self) -> None:
+        """Choose the last message, and follow the end again."""
+        self.action_move(2 * len(self._turns))
+        self.scroll_end(animate=False)
+
+    def _choose(self, cursor: int) -> None:
+        self._cursor = cursor
+        top = self._turns.top(cursor // 2)
+        turn = self._turns[cursor // 2]
+        first = top + turn.reply_top if cursor % 2 else top
+        height = (turn.height if cursor % 2 else turn.reply_top) - (first - top)
+        view = self.scroll_offset.y
+        if first < view or first + height > view + self.size.height:
+            self.scroll_to(y=first, animate=False)
+        self.refresh()
+
+    @property
+    def _chosen(self) -> Turn | None:
+        return None if self._cursor is None else self._turns[self._cursor // 2]
+
+    def _chosen_text(self, turn: Turn) -> SafeText:
+        return turn.reply if self._cursor is not None and self._cursor % 2 else turn.prompt
+
+    def action_copy(self) -> None:
+        """Ask for a copy of the chosen message."""
+        if turn := self._chosen:
+            self.post_message(CopyRequested(turn.key, self._chosen_text(turn)))
+
+    def action_edit(self) -> None:
+        """Ask for the chosen turn's prompt to be written anew."""
+        if turn := self._chosen:
+            self.post_message(EditRequested(turn.key, turn.prompt))
+
+    def action_regenerate(self) -> None:
+        """Ask for another reply to the chosen turn's prompt."""
+        if turn := self._chosen:
+            self.post_message(RegenerateRequested(turn.key))
+
+    def action_toggle_reasoning(self) -> None:
+        """Open or fold the thinking of the chosen turn."""
+        if self._cursor is not None:
+            self.toggle_reasoning(self._cursor // 2)
+
+    def on_click(self, event: events.Click) -> None:
+        """Open or fold the thinking whose row was clicked."""
+        if not len(self._turns):
+            return
+        index, row = self._turns.at(event.y + self.scroll_offset.y)
+        if self._turns[index].is_fold(row):
+            self.toggle_reasoning(index)
+
+    @abstractmethod
+    def toggle_reasoning(self, index: int) -> None:
+        """Open or fold the thinking of the turn at `index`."""

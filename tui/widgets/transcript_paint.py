@@ -1,0 +1,125 @@
+"""Rows of a layout as Strips in the theme's colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from tui.markdown.rows import BLANK, PLAIN, Ink, Row, Span
+
+CURSOR = "▌"
+_KEPT = 400
+
+
+class Place(NamedTuple):
+    """A row where it stands.
+
+    Attributes:
+        row: what to draw.
+        indent: blanks before it.
+        under_cursor: it belongs to the message that is chosen.
+    """
+
+    row: Row
+    indent: int
+    under_cursor: bool = False
+
+
+class Selected(NamedTuple):
+    """Characters of a row that are selected.
+
+    Attributes:
+        start: the first of them.
+        end: the first that is not; -1 is the row's end.
+        style: what they look like.
+    """
+
+    start: int
+    end: int
+    style: Style
+
+    def shifted(self, by: int) -> Selected:
+        """The same, counted from a later character."""
+        end = -1 if self.end == -1 else max(0, self.end - by)
+        return self._replace(start=max(0, self.start - by), end=end)
+
+
+NOWHERE = Place(BLANK, 1)
+
+
+class Painter:
+    """Draws rows, and keeps the Strips of those drawn lately."""
+
+    def __init__(self, resolve: Callable[[Ink], Style]) -> None:
+        """Draw with a theme's colours.
+
+        Args:
+            resolve: what an ink looks like now.
+        """
+        self._resolve = resolve
+        self._styles: dict[Ink, Style] = {}
+        self._strips: dict[tuple[int, int], tuple[Place, Strip]] = {}
+
+    def forget(self) -> None:
+        """Drop what was kept; the colours have changed."""
+        self._styles.clear()
+        self._strips.clear()
+
+    def style(self, ink: Ink) -> Style:
+        """What an ink looks like."""
+        style = self._styles.get(ink)
+        if style is None:
+            style = self._styles[ink] = self._resolve(ink)
+        return style
+
+    def strip(self, place: Place, y: int, width: int) -> Strip:
+        """A row as a Strip of `width` cells that knows its offsets at `y`."""
+        kept = self._strips.get((y, width))
+        if kept is not None and kept[0] == place:
+            return kept[1]
+        if len(self._strips) > _KEPT:
+            self._strips.clear()
+        strip = self._draw(place, width).apply_offsets(0, y)
+        self._strips[y, width] = (place, strip)
+        return strip
+
+    def selected(self, place: Place, y: int, width: int, selected: Selected) -> Strip:
+        """As `strip`, with some of its characters selected."""
+        segments: list[Segment] = []
+        at = 0
+        for text, style, _ in self._segments(place):
+            segments.extend(_split(text, style or self.style(PLAIN), selected.shifted(at)))
+            at += len(text)
+        return self._fit(segments, place, width).apply_offsets(0, y)
+
+    def _draw(self, place: Place, width: int) -> Strip:
+        return self._fit(self._segments(place), place, width)
+
+    def _fit(self, segments: list[Segment], place: Place, width: int) -> Strip:
+        cells = sum(cell_len(segment.text) for segment in segments)
+        fill = place.row.fill
+        if fill and cells < width - 1:
+            segments = [*segments, Segment(" " * (width - 1 - cells), self.style(fill))]
+        return Strip(segments).crop_extend(0, width, self.style(PLAIN))
+
+    def _segments(self, place: Place) -> list[Segment]:
+        row, indent, under_cursor = place
+        margin = [Span(" " * indent)]
+        if under_cursor:
+            margin = [Span(CURSOR, ("cursor",)), Span(" " * (indent - 1))]
+        return [Segment(span.text, self.style(span.ink)) for span in (*margin, *row.spans) if span.text]
+
+
+def _split(text: str, style: Style, selected: Selected) -> Iterator[Segment]:
+    end = len(text) if selected.end == -1 else max(selected.start, selected.end)
+    parts = (
+        (text[: selected.start], style),
+        (text[selected.start : end], style + selected.style),
+        (text[end:], style),
+    )
+    return (Segment(part, ink) for part, ink in parts if part)
