@@ -56,9 +56,9 @@ def _session_fields(session: Session) -> dict[str, object]:
 
 
 def _turn_fields(turn: Turn) -> dict[str, object]:
-    fields = asdict(turn)
-    del fields["session_id"]
-    return fields | fields.pop("counts")
+    fields: dict[str, object] = asdict(turn)
+    del fields["session_id"], fields["counts"]
+    return fields | asdict(turn.counts)
 
 
 def to_markdown(record: SessionRecord) -> str:
