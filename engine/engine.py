@@ -158,7 +158,9 @@ def failure(command: AnyCommand, error: EngineError, meter: TurnMeter) -> TurnFi
     if isinstance(error, LoadCancelled):
         return TurnFinished(turn_id=turn_id, finish_reason=FinishReason.CANCELLED, usage=usage)
     reason = FinishReason.FAILED
-    return TurnFinished(turn_id=turn_id, finish_reason=reason, usage=usage, message=message, hint=hint)
+    return TurnFinished(
+        turn_id=turn_id, finish_reason=reason, usage=usage, message=message, hint=hint, error=name
+    )
 
 
 def _fault(error: Exception) -> EngineError:

@@ -188,12 +188,14 @@ class TurnFinished(Event, frozen=True, kw_only=True):
         usage: counts and speeds.
         message: for `failed`, what happened and why; empty otherwise.
         hint: for `failed`, the next step.
+        error: for `failed`, the class in errors.py ("OutOfMemory").
     """
 
     finish_reason: FinishReason
     usage: TurnUsage = TurnUsage()
     message: str = ""
     hint: str = ""
+    error: str = ""
 
 
 class MemoryLedger(Event, frozen=True, kw_only=True):

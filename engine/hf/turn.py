@@ -125,7 +125,10 @@ class Turn:
             yield ContextFull(context_window=window)
         usage = self._watch.usage(len(self._prompt.token_ids), self._reused, window)
         error = ending.error or EngineError("")
-        yield TurnFinished(finish_reason=ending.reason, usage=usage, message=error.message, hint=error.hint)
+        name = type(error).__name__ if ending.error else ""
+        yield TurnFinished(
+            finish_reason=ending.reason, usage=usage, message=error.message, hint=error.hint, error=name
+        )
 
     def _ledger(self) -> MemoryLedger:
         self._ledger_at = time.perf_counter()
