@@ -34,6 +34,8 @@ HEARTBEAT_SECONDS = 1.0
 EXIT_WIRE_BROKEN = 70
 _PR_SET_PDEATHSIG = 1
 _READ_BYTES = 2**18
+_STATM = Path("/proc/self/statm")
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -59,13 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     harden()
     os.environ.update(environment(options.cache))
     os.set_inheritable(options.fd, False)
-    channel = Channel(socket.socket(fileno=options.fd))
-    os._exit(serve(channel, make_backend, lambda: rotate(options.log)))
+    with socket.socket(fileno=options.fd) as wire:
+        channel = Channel(wire)
+        engine = Engine(make_backend, channel.send)
+        os._exit(serve(channel, engine, lambda: rotate(options.log)))
 
 
-def serve(channel: Channel, backend_factory: Callable[[], Backend], on_beat: Callable[[], None]) -> int:
-    """Run an Engine behind the wire; the exit code. The end of the wire does not wait for the engine."""
-    engine = Engine(backend_factory, channel.send)
+def serve(channel: Channel, engine: Engine, on_beat: Callable[[], None]) -> int:
+    """Run an engine behind the wire; the exit code. The end of the wire does not wait for the engine."""
     is_over = threading.Event()
     pulse = threading.Thread(target=beat, args=(channel.send, on_beat, is_over), name="pulse", daemon=True)
     pulse.start()
@@ -136,16 +139,20 @@ def beat(send: Callable[[AnyEvent], None], on_beat: Callable[[], None], is_over:
 def resident_bytes() -> int:
     """RAM that this process holds; 0 where /proc does not tell."""
     with contextlib.suppress(OSError):
-        pages = Path("/proc/self/statm").read_text().split()[1]
+        pages = _STATM.read_text().split()[1]
         return int(pages) * resource.getpagesize()
     return 0
 
 
 def bind_to_parent(parent: int) -> None:
     """Die when the thread that started this process does; at once when it is gone already."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _ask_to_die_with_parent()
     if os.getppid() != parent:
         os._exit(0)
+
+
+def _ask_to_die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def harden() -> None:
@@ -156,7 +163,7 @@ def harden() -> None:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable(file=2)
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")
+        _OOM_SCORE.write_text("500")
 
 
 def environment(cache: Path | None) -> dict[str, str]:
