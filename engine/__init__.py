@@ -11,29 +11,44 @@ from typing import TYPE_CHECKING
 from engine import commands, errors, events, values
 
 if TYPE_CHECKING:
+    from engine.checkpoint import inspect_folder
     from engine.engine import Engine
-    from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading
+    from engine.hub import LocalModel, find_model, list_models
+    from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
+    from engine.plan import place
     from engine.process import EngineProcess
 
 _LATE = {
     "Engine": "engine.engine",
     "EngineProcess": "engine.process",
     "GpuReading": "engine.memory",
+    "LocalModel": "engine.hub",
     "MemoryMonitor": "engine.memory",
     "MemoryReading": "engine.memory",
     "RamReading": "engine.memory",
+    "find_model": "engine.hub",
+    "inspect_folder": "engine.checkpoint",
+    "list_models": "engine.hub",
+    "place": "engine.plan",
+    "read_memory": "engine.memory",
 }
 
 __all__ = [
     "Engine",
     "EngineProcess",
     "GpuReading",
+    "LocalModel",
     "MemoryMonitor",
     "MemoryReading",
     "RamReading",
     "commands",
     "errors",
     "events",
+    "find_model",
+    "inspect_folder",
+    "list_models",
+    "place",
+    "read_memory",
     "values",
 ]
 

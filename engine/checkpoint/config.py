@@ -102,7 +102,7 @@ def parse_config(
         hidden_size=hidden_size,
         heads=heads,
         kv_heads=_kv_heads(fields, heads),
-        head_dim=fields.integer("head_dim", high=_WIDEST, default=max(1, hidden_size // heads)),
+        head_dim=_head_dim(fields, max(1, hidden_size // heads)),
         intermediate_size=_intermediate_size(fields, hidden_size),
         vocab_size=fields.integer("vocab_size", high=_WIDEST),
         context_window=_context_window(fields, tokenizer),
@@ -145,6 +145,13 @@ def _kv_heads(fields: Fields, heads: int) -> int:
     return fields.integer(
         "num_key_value_heads", "num_kv_heads", "n_head_kv", high=max(heads, 1), default=default
     )
+
+
+def _head_dim(fields: Fields, default: int) -> int:
+    if fields.find("kv_lora_rank") is not None:
+        rotary = fields.integer("qk_rope_head_dim", low=0, high=_WIDEST, default=0)
+        return max(1, rotary + fields.integer("qk_nope_head_dim", low=0, high=_WIDEST, default=default))
+    return fields.integer("head_dim", high=_WIDEST, default=default)
 
 
 def _intermediate_size(fields: Fields, hidden_size: int) -> int:

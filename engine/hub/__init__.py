@@ -1,0 +1,6 @@
+"""What is on this disk, and how more gets here; without torch or a hub's own library."""
+
+from engine.hub.find import find_model
+from engine.hub.local import LocalModel, count_parameters, list_models
+
+__all__ = ["LocalModel", "count_parameters", "find_model", "list_models"]

@@ -1,0 +1,155 @@
+"""The models on this disk, from config.json and the sizes of files alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from engine.checkpoint import read_tensors
+from engine.checkpoint.config import ModelConfig, parse_config
+from engine.checkpoint.files import contained, read_json, shown
+from engine.checkpoint.native import missing_library, native_class
+from engine.checkpoint.pickles import is_pickle_name
+from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE, read_header
+from engine.errors import CheckpointError, NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
+from engine.hub.places import GUIDE, all_places
+from engine.values import ModelRef, Value
+
+_SHARD = re.compile(r"model-\d+-of-(\d{1,6})\.safetensors$")
+_SHORT_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float64": "fp64"}
+_POINTER_BYTES = 1024
+"""Below this a weights file may be a pointer left by Git LFS, so its header is read."""
+
+
+class LocalModel(Value, frozen=True, kw_only=True):
+    """One model folder on this disk.
+
+    Attributes:
+        ref: which model.
+        architecture: the class named by config.json; empty where it names none.
+        weight_bytes: sizes of the files that hold weights.
+        format: how they are stored: "bf16", "gptq 4-bit", "pickle"; empty where unknown.
+        context_window: the longest one it was made for; 0 where unknown.
+        modified_at: seconds since the epoch.
+        problem: why it cannot be loaded; empty when nothing is known to be wrong.
+    """
+
+    ref: ModelRef
+    architecture: str = ""
+    weight_bytes: int = 0
+    format: str = ""
+    context_window: int = 0
+    modified_at: float = 0.0
+    problem: str = ""
+
+
+class _Files(NamedTuple):
+    """Sizes of the files that hold weights, by name."""
+
+    safetensors: dict[str, int]
+    pickles: dict[str, int]
+
+
+def list_models(folders: tuple[Path, ...] = ()) -> tuple[LocalModel, ...]:
+    """Every model on this disk: the guide first, then by name.
+
+    Args:
+        folders: where else to look than in the hubs' caches.
+    """
+    models = [_look(ref) for ref in all_places(folders)]
+    return tuple(sorted(models, key=lambda model: (model.ref.name != GUIDE, model.ref.name.casefold())))
+
+
+def count_parameters(folder: Path) -> int:
+    """Parameters stored in a model folder, from its headers.
+
+    Raises:
+        CheckpointError: the headers cannot be read.
+    """
+    return sum(tensor.elements for tensor in read_tensors(folder))
+
+
+def _look(ref: ModelRef) -> LocalModel:
+    files = _weight_files(ref.folder)
+    sizes = files.safetensors or files.pickles
+    found = LocalModel(ref=ref, weight_bytes=sum(sizes.values()), modified_at=_modified(ref.folder))
+    try:
+        config = parse_config(read_json(ref.folder, "config.json"), {}, {}, has_template=False)
+    except CheckpointError as error:
+        return msgspec.structs.replace(found, problem=error.message)
+    described = msgspec.structs.replace(
+        found,
+        architecture=config.architecture,
+        format=_format(config, files),
+        context_window=config.context_window,
+    )
+    try:
+        _refuse(ref.folder, config, files)
+    except CheckpointError as error:
+        return msgspec.structs.replace(described, problem=error.message)
+    return described
+
+
+def _weight_files(folder: Path) -> _Files:
+    files = _Files({}, {})
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".safetensors"):
+                files.safetensors[entry.name] = _size(entry)
+            elif is_pickle_name(entry.name):
+                files.pickles[entry.name] = _size(entry)
+    return files
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0
+
+
+def _format(config: ModelConfig, files: _Files) -> str:
+    if not files.safetensors:
+        return "pickle" if files.pickles else ""
+    if not config.quantization:
+        return _SHORT_DTYPES.get(config.dtype, shown(config.dtype))
+    bits = f" {config.quantization_bits}-bit" if config.quantization_bits else ""
+    return f"{shown(config.quantization)}{bits}"
+
+
+def _refuse(folder: Path, config: ModelConfig, files: _Files) -> None:
+    """Raise what is wrong as far as it can be told without reading headers."""
+    if not files.safetensors:
+        if files.pickles:
+            raise UnsafeCheckpoint("It has only pickles, which could run any code.")
+        raise NotACheckpoint("It holds no safetensors.")
+    if not native_class(config.model_type, config.architecture):
+        raise UnsupportedModel(f"{shown(config.architecture or config.model_type)} cannot be run here.")
+    library = missing_library(config.quantization) if config.quantization else None
+    if library:
+        raise UnsupportedModel(f"{shown(config.quantization)} needs {shown(library)}.")
+    _refuse_incomplete(folder, files.safetensors)
+
+
+def _refuse_incomplete(folder: Path, sizes: dict[str, int]) -> None:
+    shards = [match for name in sizes if (match := _SHARD.match(name))]
+    promised = int(shards[0][1]) if shards else 0
+    if len(shards) < promised:
+        message = f"{promised - len(shards)} of {promised} shards are missing."
+        raise NotACheckpoint(message)
+    if SINGLE_FILE not in sizes and not os.path.lexists(folder / INDEX_FILE):
+        raise NotACheckpoint(f"Neither {SINGLE_FILE} nor {INDEX_FILE} is there.")
+    for name, size in sizes.items():
+        if size < _POINTER_BYTES:
+            read_header(contained(folder, name), name)
+
+
+def _modified(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0

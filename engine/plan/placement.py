@@ -1,0 +1,90 @@
+"""Footprint + budgets -> Placement: a tier and a device for every module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from engine.plan.explain import context_sentence, imaginary, shortage, tier_sentences, why_offloaded
+from engine.plan.fill import Devices, Filler, Filling
+from engine.plan.footprint import Footprint
+from engine.values import Budget, Fits, Placement
+
+COMFORTABLE_CONTEXT_WINDOW = 8192
+"""Tokens reserved when nobody asks for a length."""
+_SHORTER_CONTEXT_WINDOWS = (4096, 2048)
+
+
+def placement_for(
+    footprint: Footprint,
+    budgets: Iterable[Budget],
+    context_window: int | None = None,
+    offload_folder: Path | None = None,
+) -> Placement:
+    """Place every module; `fits` is `no`, and `layers` empty, where nothing fits.
+
+    KV cache and activations come first, at the context window asked for; then the layers in
+    forward order onto the GPUs, RAM and disk. On a machine whose GPU takes part, layers in RAM
+    are streamed to it; otherwise the CPU computes them.
+
+    Args:
+        footprint: what the model needs.
+        budgets: what each device may give; without one for RAM or disk it gives nothing.
+        context_window: tokens; None takes what fits comfortably, at most 8,192.
+        offload_folder: where rewritten tensors of the disk tier go.
+    """
+    devices = _by_kind(budgets)
+    longest = footprint.config.context_window
+    window = min(context_window, longest) if context_window else _comfortable(footprint, devices)
+    filler = Filler(footprint, devices, window)
+    way = filler.best()
+    if way is None:
+        return _refusal(footprint, devices, filler, window)
+    reasons = (
+        *tier_sentences(way.layers),
+        *why_offloaded(way.devices, footprint.weight_bytes, way.fits),
+        *context_sentence(window, longest, context_window),
+        *imaginary(devices.gpus),
+        *footprint.notes,
+    )
+    return Placement(
+        context_window=window,
+        quantization=footprint.quantization,
+        layers=way.layers,
+        devices=way.devices,
+        fits=way.fits,
+        offload_folder=offload_folder if way.fits is Fits.DISK else None,
+        reasons=reasons,
+    )
+
+
+def _by_kind(budgets: Iterable[Budget]) -> Devices:
+    named = {budget.device: budget for budget in budgets}
+    gpus = tuple(budget for device, budget in named.items() if device.startswith("gpu:"))
+    nothing = Budget(device="ram", free_bytes=0)
+    no_disk = Budget(device="disk", free_bytes=0, given=True)
+    return Devices(gpus, named.get("ram", nothing), named.get("disk", no_disk))
+
+
+def _refusal(footprint: Footprint, devices: Devices, filler: Filler, window: int) -> Placement:
+    needs = filler.shortage()
+    return Placement(
+        context_window=window,
+        quantization=footprint.quantization,
+        devices=needs,
+        fits=Fits.NO,
+        reasons=(shortage(needs, window), *imaginary(devices.gpus), *footprint.notes),
+    )
+
+
+def _comfortable(footprint: Footprint, devices: Devices) -> int:
+    """The longest of a few windows that moves no more to a slower place than the shortest does."""
+    longest = min(COMFORTABLE_CONTEXT_WINDOW, footprint.config.context_window)
+    windows = [longest, *(window for window in _SHORTER_CONTEXT_WINDOWS if window < longest)]
+    ways = {window: Filler(footprint, devices, window).best() for window in windows}
+    best = _moved(ways[windows[-1]])
+    return next(window for window in windows if _moved(ways[window]) == best)
+
+
+def _moved(way: Filling | None) -> object:
+    return way.rank if way else None
