@@ -172,7 +172,7 @@ class SessionStore:
         """Where a text occurs in titles, prompts, replies and reasoning; the newest first."""
         return self._read(partial(search.search, text=text, limit=limit), together=False)
 
-    def path(self, session_id: int) -> Future[tuple[Turn, ...]]:
+    def path_of(self, session_id: int) -> Future[tuple[Turn, ...]]:
         """The turns of the active branch, oldest first."""
         return self._read(partial(rows.read_path, session_id=session_id))
 
