@@ -65,6 +65,11 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         """It shows the end, and goes on to."""
         return self._is_following
 
+    @property
+    def room(self) -> int:
+        """Cells of a row, beside the scrollbar."""
+        return self.size.width - self.scrollbar_size_vertical
+
     def add_turn(self, turn_key: str, prompt: SafeText, speaker: SafeText) -> None:
         """Show a prompt, and wait for its reply.
 
@@ -166,7 +171,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         return self._turns[self._keys[turn_key]]
 
     def _body_width(self) -> int:
-        return max(1, self.size.width - BODY_INDENT - 1)
+        return max(1, self.room - BODY_INDENT - 1)
 
     def _resolve(self, ink: Ink) -> Style:
         return self.get_visual_style(*[f"transcript--{name}" for name in ink]).rich_style
@@ -191,7 +196,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         self._refresh_rows(rows)
 
     def _refresh_rows(self, rows: Iterable[int]) -> None:
-        top, width = self.scroll_offset.y, self.size.width
+        top, width = self.scroll_offset.y, self.room
         visible = [row - top for row in rows if 0 <= row - top < self.size.height]
         if visible:
             self.refresh(*[Region(0, row, width, 1) for row in visible])
@@ -202,7 +207,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         step = max(1, min(SCROLL_ROWS, view // 4))
         hidden = max(0, self._turns.height - view)
         self._limit = max(self._limit, -(-hidden // step) * step)
-        size = Size(self.size.width, view + self._limit)
+        size = Size(self.room, view + self._limit)
         if size != self.virtual_size:
             self.virtual_size = size
         if self._is_following:
@@ -308,7 +313,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One row of the view, counted from its top."""
-        width = self.size.width
+        width = self.room
         row = y + self.scroll_offset.y
         place = self._place_at(row)
         selected = self._selected(row)

@@ -14,45 +14,39 @@ Transcript {
     overflow-x: hidden;
     overflow-y: scroll;
     scrollbar-size-vertical: 1;
-    scrollbar-background: $background;
-    scrollbar-background-hover: $background;
-    scrollbar-background-active: $background;
-    scrollbar-color: $foreground 20%;
-    scrollbar-color-hover: $foreground 40%;
-    scrollbar-color-active: $primary;
 
-    & > .transcript--you { color: $text-muted; text-style: bold; }
-    & > .transcript--speaker { color: $text-primary; text-style: bold; }
-    & > .transcript--note { color: $foreground 50%; }
-    & > .transcript--context { color: $text-warning; }
-    & > .transcript--fold { color: $foreground 55%; text-style: italic; }
-    & > .transcript--reasoning { color: $foreground 55%; }
-    & > .transcript--stopped { color: $text-warning; }
-    & > .transcript--interrupted { color: $text-warning; }
-    & > .transcript--length { color: $text-warning; }
-    & > .transcript--failed { color: $text-error; }
-    & > .transcript--cursor { color: $primary; }
+    & > .transcript--you { color: $you; text-style: bold; }
+    & > .transcript--speaker { color: $model; text-style: bold; }
+    & > .transcript--note { color: $muted; }
+    & > .transcript--context { color: $warning; }
+    & > .transcript--fold { color: $reasoning; text-style: italic; }
+    & > .transcript--reasoning { color: $reasoning; }
+    & > .transcript--stopped { color: $warning; }
+    & > .transcript--interrupted { color: $warning; }
+    & > .transcript--length { color: $warning; }
+    & > .transcript--failed { color: $error; }
+    & > .transcript--cursor { color: $accent; }
 
     & > .transcript--strong { text-style: bold; }
     & > .transcript--em { text-style: italic; }
-    & > .transcript--strike { text-style: strike; color: $foreground 60%; }
-    & > .transcript--code { color: $text-accent; }
-    & > .transcript--link { text-style: underline; }
-    & > .transcript--address { color: $foreground 50%; text-style: none; }
-    & > .transcript--heading { color: $text-primary; text-style: bold; }
+    & > .transcript--strike { text-style: strike; }
+    & > .transcript--code { color: $code; }
+    & > .transcript--link { color: $link; text-style: underline; }
+    & > .transcript--address { color: $muted; text-style: none; }
+    & > .transcript--heading { color: $heading; text-style: bold; }
     & > .transcript--h1 { text-style: bold underline; }
-    & > .transcript--quote { color: $foreground 75%; }
-    & > .transcript--bar { color: $foreground 30%; }
-    & > .transcript--marker { color: $text-secondary; }
-    & > .transcript--rule { color: $foreground 30%; }
+    & > .transcript--quote { color: $quote; }
+    & > .transcript--bar { color: $line; }
+    & > .transcript--marker { color: $muted; }
+    & > .transcript--rule { color: $line; }
 
-    & > .transcript--block { background: $foreground 6%; }
-    & > .transcript--comment { color: $foreground 50%; text-style: italic; }
-    & > .transcript--keyword { color: $text-accent; }
-    & > .transcript--string { color: $text-success; }
-    & > .transcript--number { color: $text-warning; }
-    & > .transcript--function { color: $text-primary; }
-    & > .transcript--builtin { color: $text-secondary; }
-    & > .transcript--deleted { color: $text-error; }
+    & > .transcript--block { color: $code; background: $code-background; }
+    & > .transcript--comment { color: $code-comment; }
+    & > .transcript--keyword { color: $code-keyword; }
+    & > .transcript--string { color: $code-string; }
+    & > .transcript--number { color: $code-number; }
+    & > .transcript--function { color: $code-function; }
+    & > .transcript--builtin { color: $code-builtin; }
+    & > .transcript--deleted { color: $code-deleted; }
 }
 """
