@@ -15,27 +15,32 @@ if TYPE_CHECKING:
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
-    from engine.plan import place
+    from engine.plan import Footprint, footprint_of, live_budgets, place, placement_for
     from engine.process import EngineProcess
 
 _LATE = {
     "Engine": "engine.engine",
     "EngineProcess": "engine.process",
+    "Footprint": "engine.plan",
     "GpuReading": "engine.memory",
     "LocalModel": "engine.hub",
     "MemoryMonitor": "engine.memory",
     "MemoryReading": "engine.memory",
     "RamReading": "engine.memory",
     "find_model": "engine.hub",
+    "footprint_of": "engine.plan",
     "inspect_folder": "engine.checkpoint",
     "list_models": "engine.hub",
+    "live_budgets": "engine.plan",
     "place": "engine.plan",
+    "placement_for": "engine.plan",
     "read_memory": "engine.memory",
 }
 
 __all__ = [
     "Engine",
     "EngineProcess",
+    "Footprint",
     "GpuReading",
     "LocalModel",
     "MemoryMonitor",
@@ -45,9 +50,12 @@ __all__ = [
     "errors",
     "events",
     "find_model",
+    "footprint_of",
     "inspect_folder",
     "list_models",
+    "live_budgets",
     "place",
+    "placement_for",
     "read_memory",
     "values",
 ]
