@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engine import commands, errors, events, values
 
 if TYPE_CHECKING:
-    from engine.checkpoint import inspect_folder
+    from engine.checkpoint import Verdict, inspect_folder
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
@@ -27,6 +27,7 @@ _LATE = {
     "MemoryMonitor": "engine.memory",
     "MemoryReading": "engine.memory",
     "RamReading": "engine.memory",
+    "Verdict": "engine.checkpoint",
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
     "inspect_folder": "engine.checkpoint",
@@ -46,6 +47,7 @@ __all__ = [
     "MemoryMonitor",
     "MemoryReading",
     "RamReading",
+    "Verdict",
     "commands",
     "errors",
     "events",

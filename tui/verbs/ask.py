@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from engine import commands, events, values
+from engine import commands, events, inspect_folder, values
 from tui import paths
 from tui.settings import Settings, read_settings
 from tui.verbs import flags, output
-from tui.verbs.naming import find_model
+from tui.verbs.naming import find_model, refuse_address
 from tui.verbs.progress import ProgressLine
 from tui.verbs.reply import Reply
 from tui.verbs.sampling import add_sampling_flags, sampling_of
@@ -17,6 +17,7 @@ from tui.verbs.talk import Talk
 from tui.verbs.usage import WrongUsage
 
 BUILT_IN = "guide"
+_MOST_STDIN_BYTES = 64 * 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the model, ask it, and write its answer as it comes."""
+    refuse_address(arguments.model or "")
     settings = read_settings(paths.settings_file())
     generate = commands.Generate(
         messages=_messages(arguments, settings), sampling=sampling_of(arguments, settings.sampling)
@@ -84,7 +86,12 @@ def _prompt(words: list[str]) -> str:
 
 
 def _stdin() -> str:
-    return sys.stdin.buffer.read().decode("utf-8", "replace").strip("\n")
+    found = sys.stdin.buffer.read(_MOST_STDIN_BYTES + 1)
+    if len(found) > _MOST_STDIN_BYTES:
+        raise WrongUsage(
+            "The text on stdin is longer than 64 MiB.", "No model reads that much: send a part of it."
+        )
+    return found.decode("utf-8", "replace").strip("\n")
 
 
 def _whole(text: str) -> str:
@@ -93,9 +100,13 @@ def _whole(text: str) -> str:
 
 
 def _load_command(arguments: argparse.Namespace, settings: Settings) -> commands.LoadModel:
+    budgets = flags.budgets_of(arguments, settings.budgets.request())
+    model = find_model(arguments.model or settings.last_model or BUILT_IN, settings)
+    # What is no model is known without starting an engine.
+    inspect_folder(model.folder)
     return commands.LoadModel(
-        model=find_model(arguments.model or settings.last_model or BUILT_IN, settings),
+        model=model,
+        budgets=budgets,
         context_window=arguments.context or settings.context_window,
         quantization=flags.quantization_of(arguments) or settings.quantization,
-        budgets=flags.budgets_of(arguments, settings.budgets.request()),
     )

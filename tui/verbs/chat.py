@@ -10,7 +10,7 @@ from tui import paths
 from tui.options import ChatOptions
 from tui.settings import Settings, load_settings
 from tui.verbs import flags, output
-from tui.verbs.naming import refuse_remote
+from tui.verbs.naming import refuse_address
 from tui.verbs.usage import WrongUsage
 
 _WITHOUT_A_SCREEN = {"", "dumb", "unknown"}
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Open the chat; the exit code is its."""
     if arguments.version:
         return _tell_version()
-    refuse_remote(arguments.model or "")
+    refuse_address(arguments.model or "")
     options = options_of(arguments, load_settings(paths.settings_file()).settings)
     if not arguments.plain:
         _refuse_pipes()

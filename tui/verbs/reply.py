@@ -81,6 +81,9 @@ class Reply:
             "notes": [*self._loaded.notes, *self._notes],
         }
         if self._finished.finish_reason is values.FinishReason.FAILED:
-            error = {"type": "Failed", "message": self._finished.message, "hint": self._finished.hint}
-            document["error"] = error
+            document["error"] = _error(self._finished)
         return document
+
+
+def _error(finished: events.TurnFinished) -> dict[str, str]:
+    return {"type": finished.error, "message": finished.message, "hint": finished.hint}

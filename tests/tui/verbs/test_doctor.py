@@ -68,7 +68,7 @@ def test_a_gpu_runs_code_of_an_earlier_one_of_its_family() -> None:
 
 
 def test_libraries_that_end_their_process_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries.sys, "executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     [finding] = libraries.judge(libraries.probe())
     assert finding.status is Status.FAIL
 

@@ -35,7 +35,9 @@ def played(*seen: events.AnyEvent, streams: bool = False) -> Reply:
 
 
 def finished(reason: values.FinishReason, message: str = "", hint: str = "") -> events.TurnFinished:
-    return events.TurnFinished(finish_reason=reason, usage=USAGE, message=message, hint=hint)
+    return events.TurnFinished(
+        finish_reason=reason, usage=USAGE, message=message, hint=hint, error="EngineFault"
+    )
 
 
 def test_the_document_holds_the_text_and_the_figures() -> None:
@@ -114,4 +116,4 @@ def test_a_failed_answer_keeps_its_text_beside_the_error() -> None:
     )
     document = reply.document()
     assert document["text"] == "half"
-    assert document["error"] == {"type": "Failed", "message": "It broke.", "hint": "Ask again."}
+    assert document["error"] == {"type": "EngineFault", "message": "It broke.", "hint": "Ask again."}
