@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 
@@ -19,6 +19,7 @@ from tui.terminal import TerminalDriver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import PurePath
 
     from textual.screen import Screen
 
@@ -32,7 +33,8 @@ class VrambleApp(App[int]):
     """The screen; it begins with the chat."""
 
     TITLE = "vramble"
-    CSS_PATH = "app.tcss"
+    # Textual does not load the CSS of the default screen by itself.
+    CSS_PATH: ClassVar[list[str | PurePath]] = ["app.tcss", "screens/chat.tcss"]
     ENABLE_COMMAND_PALETTE = True
 
     def __init__(self, bridge: Bridge, settings: Settings, guard: TerminalGuard | None = None) -> None:
@@ -49,6 +51,7 @@ class VrambleApp(App[int]):
         self.settings = settings
         self.guard = guard
         self.farewell = ""
+        self.known_models: frozenset[str] = frozenset()
         self.animation_level = "none"
         self.show_theme(settings.theme)
 
@@ -80,6 +83,11 @@ class VrambleApp(App[int]):
     def say(self, text: str, *, is_warning: bool = False) -> None:
         """Show a passing notice; it is text, never markup."""
         self.notify(safe(text), severity="warning" if is_warning else "information", markup=False)
+
+    def write_control(self, sequence: str) -> None:
+        """Write a control sequence of ours to the terminal; from any thread."""
+        if self._driver is not None:
+            self._driver.write(sequence)
 
     def show_theme(self, name: str) -> bool:
         """Change the palette; an unknown one becomes a notice, and the result False."""
@@ -117,7 +125,7 @@ def run_chat(options: ChatOptions) -> int:
 
     found = load_settings(settings_file())
     bridge = Bridge(options, found.settings)
-    guard = TerminalGuard(bridge.close)
+    guard = TerminalGuard(bridge.abandon)
     app = VrambleApp(bridge, found.settings, guard)
     if options.theme:
         app.show_theme(options.theme)
@@ -126,5 +134,3 @@ def run_chat(options: ChatOptions) -> int:
     if app.farewell:
         sys.stderr.write(f"{safe(app.farewell)}\n")
     return guard.exit_code or app.return_code or 0
-
-

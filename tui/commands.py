@@ -82,7 +82,6 @@ COMMANDS = (
         title="Write in $EDITOR",
         help="Write the prompt in $EDITOR.",
         key="ctrl+g",
-        scope=_PROMPT,
     ),
     UserCommand(
         name="stop", title="Stop", help="Stop the reply or the load, or close a dialog.", key="escape"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import threading
 from typing import TYPE_CHECKING
 
-from tui.terminal import give_back, read_attributes
+from tui.terminal import give_back, read_attributes, terminal_fileno
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +31,7 @@ class TerminalGuard:
             save: saves text and ends children; called from any thread, more than once, never slow.
         """
         self._save = save
-        self._fileno = (sys.__stderr__ or sys.stderr).fileno()
+        self._fileno = terminal_fileno()
         self._attributes = read_attributes(self._fileno)
         self._ending = threading.Lock()
         self.exit_code = 0

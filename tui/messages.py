@@ -59,13 +59,5 @@ class PromptSubmitted(Message):
         self.text = text
 
 
-class EventsGathered(Message):
-    """Events and readings that came since the last time; text whole, readings only the newest.
-
-    Attributes:
-        entries: engine events and memory readings, in order.
-    """
-
-    def __init__(self, entries: tuple[object, ...]) -> None:
-        super().__init__()
-        self.entries = entries
+class EventsWaiting(Message):
+    """The bridge has something to take; sent from the engine's thread, once until it is taken."""

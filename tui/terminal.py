@@ -114,7 +114,7 @@ class TerminalDriver(LinuxDriver):
     def _writer_thread(self, theirs: WriterThread | None) -> None:
         self._writer: LossyWriter | None = None
         if theirs is not None:
-            self._writer = LossyWriter((sys.__stderr__ or sys.stderr).fileno(), self._paint_afresh)
+            self._writer = LossyWriter(terminal_fileno(), self._paint_afresh)
 
     def _paint_afresh(self) -> None:
         with contextlib.suppress(RuntimeError):
@@ -123,6 +123,11 @@ class TerminalDriver(LinuxDriver):
     def _refresh_screen(self) -> None:
         if self._app.screen_stack:
             self._app.screen.refresh()
+
+
+def terminal_fileno() -> int:
+    """The file descriptor that leads to the terminal: stderr's, unless it goes elsewhere."""
+    return next((number for number in (2, 1, 0) if os.isatty(number)), 2)
 
 
 def read_attributes(fileno: int) -> Attributes | None:
