@@ -1,7 +1,7 @@
 """Tiny random checkpoints of many families, each at most 1 MB, with a real tokenizer and a chat template.
 
-    folder = tiny_models.checkpoint("llama")          # made once per test run, shared by xdist workers
-    folder = tiny_models.make("qwen3", tmp_path)      # one of your own, to damage
+folder = tiny_models.checkpoint("llama")          # made once per test run, shared by xdist workers
+folder = tiny_models.make("qwen3", tmp_path)      # one of your own, to damage
 """
 
 from __future__ import annotations
@@ -63,7 +63,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gptj": _GPT_SIZES | {"rotary_dim": 4},
     "codegen": _GPT_SIZES | {"rotary_dim": 4},
     "gpt_neox": _SIZES,
-    "bloom": {"hidden_size": 32, "n_layer": 4, "n_head": 4, "initializer_range": 0.3, "seq_length": CONTEXT_WINDOW},
+    "bloom": {
+        "hidden_size": 32,
+        "n_layer": 4,
+        "n_head": 4,
+        "initializer_range": 0.3,
+        "seq_length": CONTEXT_WINDOW,
+    },
     "stablelm": _SIZES,
     "phi3": _SIZES,
     "glm": _SIZES,
@@ -94,6 +100,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "falcon_h1": _SIZES | {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8},
 }
 
+_SEEDS = {"gemma2": 7, "gemma3_text": 2}
+"""Where the first seed's model says nothing but line ends."""
+
 _TEXT = (
     "The quick brown fox jumps over the lazy dog while the cache of keys and values grows. "
     "Why is prefill faster than decode? Because every prompt token is computed in one pass. "
@@ -102,8 +111,12 @@ _TEXT = (
 )
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer of about 380 tokens on a few sentences."""
+def make_tokenizer(*, reasoning: bool = False) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer of about 380 tokens on a few sentences.
+
+    Args:
+        reasoning: give it tokens of its own for <think> and </think>.
+    """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -117,24 +130,34 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE
     )
-    tokenizer.add_tokens(list(REASONING_TOKENS))
+    if reasoning:
+        tokenizer.add_tokens(list(REASONING_TOKENS))
     return tokenizer
 
 
-def make(family: str, parent: Path, *, dtype: torch.dtype = torch.float32, seed: int = 0, **changes: Any) -> Path:
+def make(
+    family: str,
+    parent: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    seed: int | None = None,
+    reasoning: bool = False,
+    **changes: Any,
+) -> Path:
     """Make a checkpoint of a family in `parent/family` and return the folder.
 
     Args:
         family: a key of FAMILIES.
         parent: an existing folder.
         dtype: of the weights as stored.
-        seed: of the random weights.
+        seed: of the random weights; None takes one whose replies can be seen.
+        reasoning: the tokenizer has tokens for the reasoning tags.
         changes: configuration fields that differ from FAMILIES.
     """
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(reasoning=reasoning)
     fields = {**FAMILIES[family], "vocab_size": len(tokenizer), **_ends(tokenizer), **changes}
     config = CONFIG_MAPPING[family](**fields)
-    torch.manual_seed(seed)
+    torch.manual_seed(_SEEDS.get(family, 0) if seed is None else seed)
     model = AutoModelForCausalLM.from_config(config).to(dtype)
     folder = parent / family
     before = transformers_logging.is_progress_bar_enabled()
