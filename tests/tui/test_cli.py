@@ -30,7 +30,8 @@ def test_the_help_of_the_chat_lists_every_command() -> None:
 
 @pytest.mark.parametrize("verb", [*cli.VERBS, ""])
 def test_an_unknown_flag_is_one_sentence_and_exit_2(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*([verb, "x"] if verb else []), "--nonsense") == 2
+    words = {"": [], "plan": ["plan", "MODEL"]}.get(verb, [verb])
+    assert run(*words, "--nonsense") == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
