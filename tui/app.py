@@ -35,7 +35,8 @@ class VrambleApp(App[int]):
     TITLE = "vramble"
     # Textual does not load the CSS of the default screen by itself.
     CSS_PATH: ClassVar[list[str | PurePath]] = ["app.tcss", "screens/chat.tcss"]
-    ENABLE_COMMAND_PALETTE = True
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 # as Textual declares it
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (6, "-low"), (18, "-high")]  # noqa: RUF012 # as Textual declares it
 
     def __init__(self, bridge: Bridge, settings: Settings, guard: TerminalGuard | None = None) -> None:
         """Prepare; nothing runs before the first frame.

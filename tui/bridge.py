@@ -57,6 +57,7 @@ class Bridge:
         self.options = options
         self.settings = settings
         self.store: SessionStore | None = None
+        self.reading: MemoryReading | None = None
         self.loaded: ModelLoaded | None = None
         self.wish: LoadModel | None = None
         self.loading = 0
@@ -213,6 +214,7 @@ class Bridge:
             self.load(self.wish)
 
     def _take_reading(self, reading: MemoryReading) -> None:
+        self.reading = reading
         self._inbox.put(reading, is_reading=True)
 
     def _tell_problem(self, problem: str) -> None:

@@ -56,12 +56,14 @@ class Chat:
         options = self.bridge.options
         for notice in self.talk.notices:
             self.screen.app.say(notice, is_warning=True)
-        session_id = int(options.session) if (options.session or "").isdecimal() else None
+        named = options.session or ""
+        session_id = int(named) if named.isdecimal() else None
         if options.resume_last:
             session_id = await self.talk.latest_id()
         if session_id is not None:
             await self.resume(session_id)
         await self.loader.load_first()
+        await asyncio.to_thread(self.commands.dialogs.find_models)
 
     async def ask_or_wait(self, text: str) -> None:
         """Send a prompt; let it wait while the model loads, and stay where it is while a reply comes."""

@@ -38,7 +38,7 @@ class ChatCommands:
         self._screen = chat.screen
         self._app = chat.screen.app
         self._bridge = chat.bridge
-        self._dialogs = ChatDialogs(chat)
+        self.dialogs = ChatDialogs(chat)
 
     def run(self, name: str, argument: str = "") -> Outcome:
         """Carry out the command of that name."""
@@ -87,7 +87,7 @@ class ChatCommands:
     async def do_resume(self, argument: str) -> None:
         """Resume a session by its number, or choose one."""
         if not argument:
-            self._dialogs.choose_session()
+            self.dialogs.choose_session()
         elif argument.isdecimal():
             await self._chat.resume(int(argument))
         else:
@@ -95,18 +95,18 @@ class ChatCommands:
 
     def do_sessions(self, _: str) -> None:
         """List saved sessions."""
-        self._dialogs.choose_session()
+        self.dialogs.choose_session()
 
     def do_models(self, _: str) -> None:
         """Choose a model."""
-        self._dialogs.choose_model()
+        self.dialogs.choose_model()
 
     async def do_model(self, argument: str) -> None:
         """Load a model by name, or choose one."""
         if argument:
             await self._chat.loader.load_named(argument)
         else:
-            self._dialogs.choose_model()
+            self.dialogs.choose_model()
 
     async def do_load(self, argument: str) -> None:
         """Load a model, or the one of before again, with a quantization where one is named."""
@@ -138,13 +138,13 @@ class ChatCommands:
         if argument:
             model = await self._chat.loader.find(argument)
             if model is not None:
-                self._dialogs.plan(model)
+                self.dialogs.plan(model)
         elif self._bridge.loaded is not None:
-            self._dialogs.show_plan(self._bridge.loaded.model, self._bridge.loaded.placement)
+            self.dialogs.show_plan(self._bridge.loaded.model, self._bridge.loaded.placement)
         elif self._bridge.wish is not None:
-            self._dialogs.plan(self._bridge.wish.model)
+            self.dialogs.plan(self._bridge.wish.model)
         else:
-            self._dialogs.choose_model()
+            self.dialogs.choose_model()
 
     def do_memory(self, _: str) -> None:
         """Show or hide the memory panel."""
@@ -245,7 +245,7 @@ class ChatCommands:
     def do_theme(self, argument: str) -> None:
         """Change the colours, and keep them."""
         if not argument:
-            self._dialogs.choose_theme()
+            self.dialogs.choose_theme()
         elif self._app.show_theme(argument):
             self._screen.run_worker(asyncio.to_thread(self._keep_theme, argument))
 
@@ -264,11 +264,11 @@ class ChatCommands:
 
     def do_keys(self, _: str) -> None:
         """All keys and commands."""
-        self._dialogs.show_help()
+        self.dialogs.show_help()
 
     def do_help(self, _: str) -> None:
         """How to use this screen."""
-        self._dialogs.show_help()
+        self.dialogs.show_help()
 
     def do_quit(self, _: str) -> None:
         """Save and leave."""

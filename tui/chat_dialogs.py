@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from engine.commands import LoadModel, PlanLoad
+from tui.model_entries import FreeMemory, ModelEntry, free_memory
+
 if TYPE_CHECKING:
-    from engine.events import Planned
+    from engine import LocalModel
+    from engine.events import Failed, Planned
     from engine.values import ModelRef, Placement
     from tui.chat import Chat
+    from tui.screens.models import ModelChoice
+    from tui.screens.plan import PlanScreen
 
 
 class ChatDialogs:
@@ -18,21 +26,109 @@ class ChatDialogs:
         self._chat = chat
         self._app = chat.screen.app
         self._bridge = chat.bridge
+        self._plan: tuple[int, PlanScreen] | None = None
 
     def choose_model(self) -> None:
-        pass
+        """List the models on this disk and load the chosen one, or show its plan."""
+        from tui.screens.models import ModelsScreen
+
+        reading = self._bridge.reading
+        free = free_memory(reading) if reading is not None else FreeMemory()
+        screen = ModelsScreen(self.find_models, free, loaded=self._chat.model_name)
+        self._app.push_screen(screen, self._take_model)
+
+    def find_models(self) -> list[ModelEntry]:
+        """The models on this disk; slow, and not on the loop."""
+        from engine import list_models
+
+        found = list_models(self._bridge.settings.model_folders)
+        self._app.known_models = frozenset(each.ref.name for each in found)
+        return [_entry(each) for each in found]
+
+    def _take_model(self, choice: ModelChoice | None) -> None:
+        if choice is None:
+            return
+        if choice.wants_plan:
+            self.plan(choice.model)
+        else:
+            self._chat.loader.load(choice.model)
 
     def choose_session(self) -> None:
-        pass
+        """List saved sessions and resume the chosen one."""
+        from tui.screens.sessions import SessionsScreen
+
+        if self._bridge.store is not None:
+            session = self._chat.talk.session
+            screen = SessionsScreen(self._bridge.store, current=session.id if session else 0)
+            self._app.push_screen(screen, self._take_session)
+
+    def _take_session(self, session_id: int | None) -> None:
+        if session_id is not None:
+            self._chat.screen.run_worker(self._chat.resume(session_id))
 
     def choose_theme(self) -> None:
-        pass
+        """List palettes, each shown as it is passed."""
+        from themes import palette_files
+        from tui.screens.themes import ThemesScreen
+
+        screen = ThemesScreen(tuple(palette_files()), self._app.theme, self._app.show_theme)
+        self._app.push_screen(screen, self._take_theme)
+
+    def _take_theme(self, name: str | None) -> None:
+        if name is not None:
+            self._chat.screen.run_command("theme", name)
 
     def show_help(self) -> None:
-        pass
+        """All keys and commands."""
+        from tui.screens.help import HelpScreen
+
+        self._app.push_screen(HelpScreen())
 
     def show_plan(self, model: ModelRef, placement: Placement) -> None:
-        pass
+        """What lies where, of the loaded model."""
+        from tui.screens.plan import PlanScreen
+
+        self._app.push_screen(PlanScreen(model.name, placement, is_loaded=True))
 
     def plan(self, model: ModelRef) -> None:
-        pass
+        """Have a model placed and show the plan, which can be loaded."""
+        from tui.screens.plan import PlanScreen
+
+        options = self._bridge.options
+        wish = PlanLoad(
+            model=model,
+            context_window=options.context_window,
+            quantization=options.quantization,
+            budgets=options.budgets,
+        )
+        screen = PlanScreen(model.name)
+        self._plan = (self._bridge.plan(wish), screen)
+        self._app.push_screen(screen, lambda wanted: self._load_planned(wish) if wanted else None)
+
+    def _load_planned(self, wish: PlanLoad) -> None:
+        fields = msgspec.structs.asdict(wish)
+        self._chat.loader.load_as_planned(LoadModel(**fields))
+
+    def show_planned(self, event: Planned) -> None:
+        """The plan that was asked for is there."""
+        if self._plan is not None and self._plan[0] == event.turn_id and self._plan[1].is_attached:
+            self._plan[1].show_placement(event.placement)
+
+    def show_plan_failure(self, event: Failed) -> bool:
+        """Say in the plan's dialog why there is none; False when none was asked for."""
+        if self._plan is None or self._plan[0] != event.turn_id:
+            return False
+        if self._plan[1].is_attached:
+            self._plan[1].show_problem(event.message, event.hint)
+        return True
+
+
+def _entry(found: LocalModel) -> ModelEntry:
+    return ModelEntry(
+        model=found.ref,
+        weight_bytes=found.weight_bytes,
+        format=found.format,
+        context_window=found.context_window,
+        problem=found.problem,
+        details=(("folder", str(found.ref.folder)), ("class", found.architecture)),
+    )

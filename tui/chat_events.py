@@ -224,6 +224,8 @@ class ChatEvents:
         self._set(replace(self._status, context_used=used, context_window=window))
 
     def _failed(self, event: Failed) -> None:
+        if self._chat.commands.dialogs.show_plan_failure(event):
+            return
         if event.turn_id == self._bridge.load_number:
             self._screen.load_bar.end()
             self._forget_model()
@@ -235,7 +237,7 @@ class ChatEvents:
         self._tell_failure(event.message, event.hint, is_out_of_memory=event.error == "OutOfMemory")
 
     def _planned(self, event: Planned) -> None:
-        self._chat.commands.show_planned(event)
+        self._chat.commands.dialogs.show_planned(event)
 
     def _engine_ended(self, event: EngineEnded) -> None:
         self._forget_model()

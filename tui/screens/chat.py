@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from tui.chat import Chat
 
 _FRAME_SECONDS = 0.05
-_BREAKPOINT = 100
 
 
 class ChatScreen(Screen[None]):
@@ -56,8 +55,6 @@ class ChatScreen(Screen[None]):
         for command in SCREEN_COMMANDS
         if command.key and command.name not in {"palette", "quit"}
     ]
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (_BREAKPOINT, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (6, "-low"), (18, "-high")]
     app: VrambleApp
 
     def __init__(self, bridge: Bridge) -> None:
