@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
-from rich.style import Style
-from textual.color import Color
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui.widgets.inks import Inks
 from tui.widgets.rows import Row, changed_span
-
-_PLAIN = {"text": Style(), "strong": Style(bold=True)}
 
 
 class RowView(Widget):
@@ -27,7 +24,7 @@ class RowView(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002  # Textual's name
         super().__init__(id=id, classes=classes)
         self._rows: list[Row] = []
-        self._styles: dict[str, Style] = {}
+        self._inks = Inks(self)
 
     def show_rows(self, rows: Sequence[Row]) -> None:
         """Take these rows; repaint what differs from those shown."""
@@ -42,25 +39,24 @@ class RowView(Widget):
                 self.refresh(Region(first, number, count, 1).translate(self.gutter.top_left))
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002  # Textual's
-        """As high as there are rows."""
+        """As high as there are rows at a width."""
+        rows = self.rows_at(width)
+        if rows is not None:
+            self._rows = list(rows)
         return len(self._rows)
+
+    def rows_at(self, width: int) -> Sequence[Row] | None:  # noqa: ARG002  # for those that override it
+        """The rows of a widget that lays them out for its width; None for one that is given its rows."""
+        return None
 
     def notify_style_update(self) -> None:
         """Forget the styles made from the palette before."""
-        self._styles.clear()
+        self._inks.forget()
         super().notify_style_update()
 
     def render_line(self, y: int) -> Strip:
         """One row, in the palette's colours."""
         width = self.content_size.width
         row = self._rows[y] if y < len(self._rows) else ()
-        segments = [Segment(span.text, self._style(span.ink)) for span in row]
-        return Strip(segments).adjust_cell_length(width, self._style("text"))
-
-    def _style(self, ink: str) -> Style:
-        if ink not in self._styles:
-            own = self.visual_style.rich_style
-            colour = None if ink in _PLAIN else self.app.theme_variables.get(ink)
-            tint = Style.from_color(Color.parse(colour).rich_color) if colour else _PLAIN.get(ink, Style())
-            self._styles[ink] = own + tint
-        return self._styles[ink]
+        segments = [Segment(span.text, self._inks.style(span.ink)) for span in row]
+        return Strip(segments).adjust_cell_length(width, self._inks.style("text"))
