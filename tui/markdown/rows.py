@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from rich.cells import cell_len
+
 Ink = tuple[str, ...]
 """Names of colours and weights ("strong", "code"), outermost first; the widget knows what they look like."""
 
@@ -70,6 +72,11 @@ class Row(NamedTuple):
     def text(self) -> str:
         """What was written, without decoration."""
         return self.drawn[self.lead :]
+
+    @property
+    def cells(self) -> int:
+        """How far to the right it reaches, its fill left out."""
+        return sum(cell_len(span.text) for span in self.spans)
 
 
 BLANK = Row()

@@ -15,7 +15,7 @@ from tui.safe_text import SafeText, safe
 from tui.widgets.column import Column
 from tui.widgets.transcript_cursor import TranscriptCursor
 from tui.widgets.transcript_look import COMPONENTS, CSS
-from tui.widgets.transcript_paint import NOWHERE, Painter, Place, Selected
+from tui.widgets.transcript_paint import NOWHERE, Painter, Place, Reach, Selected
 from tui.widgets.turn import PastTurn, Turn
 from tui.widgets.turn_parts import BODY_INDENT, TurnMark
 
@@ -53,6 +53,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         self._painter = Painter(self._resolve)
         self._is_following = True
         self._is_placing = False
+        self._drawn: dict[int, Reach] = {}
         self._limit = 0
         self._frame_timer: Timer | None = None
         self._next_frame = 0.0
@@ -64,11 +65,6 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
     def is_following(self) -> bool:
         """It shows the end, and goes on to."""
         return self._is_following
-
-    @property
-    def room(self) -> int:
-        """Cells of a row, beside the scrollbar."""
-        return self.size.width - self.scrollbar_size_vertical
 
     def add_turn(self, turn_key: str, prompt: SafeText, speaker: SafeText) -> None:
         """Show a prompt, and wait for its reply.
@@ -171,7 +167,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         return self._turns[self._keys[turn_key]]
 
     def _body_width(self) -> int:
-        return max(1, self.room - BODY_INDENT - 1)
+        return max(1, self.size.width - BODY_INDENT - 1)
 
     def _resolve(self, ink: Ink) -> Style:
         return self.get_visual_style(*[f"transcript--{name}" for name in ink]).rich_style
@@ -196,10 +192,17 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         self._refresh_rows(rows)
 
     def _refresh_rows(self, rows: Iterable[int]) -> None:
-        top, width = self.scroll_offset.y, self.room
-        visible = [row - top for row in rows if 0 <= row - top < self.size.height]
-        if visible:
-            self.refresh(*[Region(0, row, width, 1) for row in visible])
+        """Have rows drawn again, only as far as they differ from what is on the screen."""
+        top = self.scroll_offset.y
+        regions = [self._region(row, row - top) for row in rows if 0 <= row - top < self.size.height]
+        if regions:
+            self.refresh(*regions)
+
+    def _region(self, row: int, y: int) -> Region:
+        new, old = self._place_at(row).reach, self._drawn.get(y)
+        if old is None or old.fill != new.fill:
+            return Region(0, y, self.size.width, 1)
+        return Region(0, y, max(old.cells, new.cells), 1)
 
     def _fit(self) -> None:
         """Let the scrollable height grow by whole steps, and follow the end."""
@@ -207,23 +210,23 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         step = max(1, min(SCROLL_ROWS, view // 4))
         hidden = max(0, self._turns.height - view)
         self._limit = max(self._limit, -(-hidden // step) * step)
-        size = Size(self.room, view + self._limit)
-        if size != self.virtual_size:
-            self.virtual_size = size
+        # Set past the reactive: a taller transcript needs no layout, and would be drawn anew as a whole.
+        self.set_reactive(Transcript.virtual_size, Size(self.size.width, view + self._limit))
         if self._is_following:
             self._place(self._limit)
 
     def _place(self, row: int) -> None:
         self._is_placing = True
-        self.scroll_to(y=row, animate=False, immediate=True)
+        self.scroll_to(y=row, animate=False, immediate=True, force=True)
         self._is_placing = False
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Follow the end again when the person has scrolled there, and not when they scroll away."""
-        super().watch_scroll_y(old_value, new_value)
         if not self._is_placing:
             self._is_following = round(new_value) >= self._limit
             self._settle()
+        if round(old_value) != round(new_value):
+            self._refresh_rows(range(round(new_value), round(new_value) + self.size.height))
 
     def _show(self) -> None:
         """Draw everything anew after turns came, went or were marked."""
@@ -313,9 +316,10 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One row of the view, counted from its top."""
-        width = self.room
+        width = self.size.width
         row = y + self.scroll_offset.y
         place = self._place_at(row)
+        self._drawn[y] = place.reach
         selected = self._selected(row)
         if selected is None:
             return self._painter.strip(place, row, width)

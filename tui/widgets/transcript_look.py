@@ -13,7 +13,7 @@ CSS = """
 Transcript {
     overflow-x: hidden;
     overflow-y: scroll;
-    scrollbar-size-vertical: 1;
+    scrollbar-size: 0 0;
 
     & > .transcript--you { color: $you; text-style: bold; }
     & > .transcript--speaker { color: $model; text-style: bold; }

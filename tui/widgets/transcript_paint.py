@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -14,6 +16,18 @@ from tui.markdown.rows import BLANK, PLAIN, Ink, Row, Span
 
 CURSOR = "▌"
 _KEPT = 400
+
+
+class Reach(NamedTuple):
+    """How far a row's drawing goes.
+
+    Attributes:
+        cells: from the left; what is right of them is blank, or filled.
+        fill: with what.
+    """
+
+    cells: int
+    fill: Ink
 
 
 class Place(NamedTuple):
@@ -28,6 +42,13 @@ class Place(NamedTuple):
     row: Row
     indent: int
     under_cursor: bool = False
+
+    @property
+    def reach(self) -> Reach:
+        """How much of the row is not blank."""
+        return Reach(
+            self.indent + self.row.cells if self.row.spans else int(self.under_cursor), self.row.fill
+        )
 
 
 class Selected(NamedTuple):
@@ -105,7 +126,8 @@ class Painter:
         fill = place.row.fill
         if fill and cells < width - 1:
             segments = [*segments, Segment(" " * (width - 1 - cells), self.style(fill))]
-        return Strip(segments).crop_extend(0, width, self.style(PLAIN))
+        strip = Strip(segments).crop_extend(0, width, self.style(PLAIN))
+        return Strip(_merged(strip), width)
 
     def _segments(self, place: Place) -> list[Segment]:
         row, indent, under_cursor = place
@@ -113,6 +135,12 @@ class Painter:
         if under_cursor:
             margin = [Span(CURSOR, ("cursor",)), Span(" " * (indent - 1))]
         return [Segment(span.text, self.style(span.ink)) for span in (*margin, *row.spans) if span.text]
+
+
+def _merged(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Join neighbours of one style: each costs the terminal forty bytes of colour."""
+    for style, group in groupby(segments, key=itemgetter(1)):
+        yield Segment("".join([segment.text for segment in group]), style)
 
 
 def _split(text: str, style: Style, selected: Selected) -> Iterator[Segment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import NamedTuple
 
 from tui.markdown.piece import Block
@@ -215,9 +216,9 @@ class Turn:
         self._update_foot()
         self.catch_up()
         after = self._rows_from(start)
-        longest = max(len(before), len(after))
-        different = [row for row in range(longest) if before[row : row + 1] != after[row : row + 1]]
-        return self._touched_rows(start) + [top + row for row in different]
+        pairs = zip_longest(before, after, fillvalue=BLANK)
+        changed = [top + index for index, (old, new) in enumerate(pairs) if old != new]
+        return self._touched_rows(start) + changed
 
     def _update_foot(self) -> None:
         is_empty = not self._reply and not self._reasoning
