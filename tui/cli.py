@@ -65,6 +65,7 @@ def run(words: Sequence[str]) -> int:
     Returns:
         The exit code: 0 good, 1 it failed, 2 wrong usage.
     """
+    output.open_streams()
     output.use_unicode()
     as_json = "--json" in words
     try:

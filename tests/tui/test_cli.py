@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.tui.verbs import folders
 from tui import cli
 from tui.verbs.usage import WrongUsage
 
@@ -118,4 +120,21 @@ def test_the_package_runs_as_a_module() -> None:
         [sys.executable, "-m", "tui", "--version"], capture_output=True, text=True, check=False
     )
     assert done.stdout.startswith("vramble")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["plan", "models", "sessions"])
+def test_check_47_no_command_imports_torch_or_its_libraries(verb: str, tmp_path: Path) -> None:
+    folder = folders.sound(tmp_path / "tiny")
+    words = [verb, str(folder)] if verb == "plan" else [verb]
+    script = (
+        f"import sys; from tui import cli; code = cli.run({words!r});"
+        "found = {'torch', 'transformers', 'accelerate', 'bitsandbytes', 'huggingface_hub', 'modelscope'};"
+        "sys.exit(' '.join(found & set(sys.modules)) or code)"
+    )
+    environment = os.environ | {"VRAMBLE_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.stderr == ""
     assert done.returncode == 0

@@ -14,6 +14,7 @@ from tui.verbs.progress import ProgressLine
 from tui.verbs.reply import Reply
 from tui.verbs.sampling import add_sampling_flags, sampling_of
 from tui.verbs.talk import Talk
+from tui.verbs.text import as_text, word_as_text
 from tui.verbs.usage import WrongUsage
 
 BUILT_IN = "guide"
@@ -70,15 +71,15 @@ def _answer(load: commands.LoadModel, generate: commands.Generate, *, streams: b
 
 
 def _messages(arguments: argparse.Namespace, settings: Settings) -> tuple[values.ChatMessage, ...]:
-    system = settings.system_prompt if arguments.system is None else arguments.system
+    system = settings.system_prompt if arguments.system is None else word_as_text(arguments.system)
     prompt = values.ChatMessage(role=values.Role.USER, content=_prompt(arguments.prompt))
     if not system.strip():
         return (prompt,)
-    return (values.ChatMessage(role=values.Role.SYSTEM, content=_whole(system)), prompt)
+    return (values.ChatMessage(role=values.Role.SYSTEM, content=system), prompt)
 
 
 def _prompt(words: list[str]) -> str:
-    parts = [_whole(" ".join(words)), "" if sys.stdin.isatty() else _stdin()]
+    parts = [word_as_text(" ".join(words)), "" if sys.stdin.isatty() else _stdin()]
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:
         raise WrongUsage("There is no question.", 'Write one: `vramble ask "What is a KV cache?"`.')
@@ -91,12 +92,7 @@ def _stdin() -> str:
         raise WrongUsage(
             "The text on stdin is longer than 64 MiB.", "No model reads that much: send a part of it."
         )
-    return found.decode("utf-8", "replace").strip("\n")
-
-
-def _whole(text: str) -> str:
-    """An argument's text; bytes that are no UTF-8 become U+FFFD, for the wire carries none."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return as_text(found).strip("\n")
 
 
 def _load_command(arguments: argparse.Namespace, settings: Settings) -> commands.LoadModel:

@@ -19,6 +19,9 @@ def find_model(name: str, settings: Settings) -> values.ModelRef:
     """
     if is_address(name):
         raise errors.UnknownModel(_NO_SERVERS, _HINT)
+    if not _is_text(name):
+        message = "The model's name is no text in this locale."
+        raise errors.UnknownModel(message, "Set LC_ALL=C.UTF-8, or rename the folder.")
     return engine.find_model(name, settings.model_folders)
 
 
@@ -31,3 +34,11 @@ def refuse_address(name: str) -> None:
 def is_address(name: str) -> bool:
     """The word is a server's address, which this version cannot talk to."""
     return name.lower().startswith(("http://", "https://"))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -7,13 +7,24 @@ import json
 import os
 import re
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 from tui.safe_text import safe, safe_line
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _INVISIBLE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def open_streams() -> None:
+    """Put an empty stream where the caller closed stdin, stdout or stderr."""
+    sys.stdin = sys.stdin or _nowhere("r")
+    sys.stdout = sys.stdout or _nowhere("w")
+    sys.stderr = sys.stderr or _nowhere("w")
+
+
+def _nowhere(mode: str) -> TextIO:
+    return cast("TextIO", open(os.devnull, mode, encoding="utf-8"))  # lives as long as the process
 
 
 def use_unicode() -> None:

@@ -7,6 +7,7 @@ import argparse
 import msgspec
 
 from engine import values
+from tui.verbs.text import word_as_text
 
 _FLAGS: dict[str, tuple[type, str]] = {
     "temperature": (float, "0 takes the likeliest token every time; up to 5"),
@@ -37,5 +38,5 @@ def sampling_of(arguments: argparse.Namespace, before: values.SamplingParams) ->
     """What the flags say over what held before. Raises InvalidValue."""
     given = {name: value for name in _FLAGS if (value := getattr(arguments, name)) is not None}
     if arguments.stop:
-        given["stop"] = tuple(arguments.stop)
+        given["stop"] = tuple(word_as_text(word) for word in arguments.stop)
     return msgspec.structs.replace(before, **given)

@@ -210,3 +210,17 @@ def test_a_real_engine_answers_from_stdin(tmp_path: Path, monkeypatch: pytest.Mo
     assert document["finish_reason"] == "length"
     assert document["decode_tps"] > 0
     assert document["peak_ram_bytes"] > 0
+
+
+def test_the_system_prompt_of_the_settings_can_be_left_out(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Path(model).parent / "home"
+    home.mkdir()
+    (home / "settings.toml").write_text('system_prompt = "请用中文回答"\n', encoding="utf-8")
+    play(model, monkeypatch, {"text": "yes"})
+    counts = []
+    for words in ([], ["--system", ""]):
+        assert cli.run(["ask", "-m", model, "--json", "hi", *words]) == 0
+        counts.append(json.loads(capsys.readouterr().out)["prompt_tokens"])
+    assert counts[0] > counts[1]

@@ -70,3 +70,11 @@ def test_chinese_survives_a_locale_without_it(locale: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=False)
     assert done.stderr == b""
     assert done.stdout.decode() == "显存 ▁ é\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_crash(closed: str) -> None:
+    command = f"{sys.executable} -m tui --version {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == b""
