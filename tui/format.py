@@ -10,8 +10,9 @@ _STEP = 1024
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _BINARY = {letter: _STEP**power for power, letter in enumerate("KMGTP", start=1)}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(?:([KMGTP])(i)?)?B?\s*", re.IGNORECASE)
-_GPU = re.compile(r"\s*(\d{1,3})\s*=(.+)")
+_NUMBER = r"\d{1,18}(?:\.\d{1,9})?|\.\d{1,9}"
+_SIZE = re.compile(rf"\s*({_NUMBER})\s*(?:([KMGTP])(i)?)?B?\s*", re.IGNORECASE | re.ASCII)
+_GPU = re.compile(r"\s*(\d{1,3})\s*=(.+)", re.ASCII)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TEN, _HUNDRED, _THOUSAND = 10, 100, 1000
 
@@ -116,10 +117,9 @@ def parse_size(text: str) -> int:
     if not found:
         raise errors.InvalidValue(f"{text!r} is not a size.", "Write it like 20GiB, 1.5TB or 512MiB.")
     number, letter, is_binary = found.groups()
-    if not letter:
-        return int(float(number))
     decimal = text.rstrip()[-1] in "bB" and not is_binary
-    return int(float(number) * (_DECIMAL if decimal else _BINARY)[letter.upper()])
+    unit = (_DECIMAL if decimal else _BINARY)[letter.upper()] if letter else 1
+    return int(number) * unit if number.isdigit() else int(float(number) * unit)
 
 
 def parse_gpu(text: str) -> tuple[int, int]:

@@ -169,7 +169,8 @@ def _parse(text: str, file: Path) -> Settings:
     try:
         return _convert(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{file} is not TOML: {error}.", "Correct that line.") from error
+        reason = str(error).replace("end of document", f"line {len(text.splitlines())}")
+        raise SettingsError(f"{file} is not TOML: {reason}.", "Correct that line.") from error
     except msgspec.ValidationError as error:
         raise _named(str(error), text, file) from error
     except errors.InvalidValue as error:

@@ -171,9 +171,9 @@ class ModelsScreen(Dialog[ModelChoice]):
 
 def detail_rows(entry: ModelEntry, width: int) -> list[Row]:
     """Name and value pairs, a problem first."""
-    pairs = (("problem", entry.problem), *entry.details, ("folder", str(entry.model.folder)))
+    pairs = {"problem": entry.problem, **dict(entry.details), "folder": str(entry.model.folder)}
     rows: list[Row] = []
-    for label, value in pairs:
+    for label, value in pairs.items():
         ink = "warning" if label == "problem" else "muted"
         for number, row in enumerate(wrapped(safe_line(value), ink, width - _DETAIL_LABEL)):
             head = Span((label if number == 0 else "").ljust(_DETAIL_LABEL), "line" if number else "muted")
