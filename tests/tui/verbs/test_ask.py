@@ -224,3 +224,14 @@ def test_the_system_prompt_of_the_settings_can_be_left_out(
         assert cli.run(["ask", "-m", model, "--json", "hi", *words]) == 0
         counts.append(json.loads(capsys.readouterr().out)["prompt_tokens"])
     assert counts[0] > counts[1]
+
+
+def test_the_model_used_last_answers_where_none_is_named(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Path(model).parent / "home"
+    home.mkdir()
+    (home / "settings.toml").write_text(f'last_model = "{model}"\n')
+    play(model, monkeypatch, {"text": "yes"})
+    assert cli.run(["ask", "--json", "hi"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "tiny"
