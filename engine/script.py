@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import itertools
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,7 +143,7 @@ def _exit(fault: Fault) -> None:
 
 
 def _signal(fault: Fault) -> None:
-    os.kill(os.getpid(), fault.number)
+    signal.raise_signal(fault.number)
 
 
 def _spill(_fault: Fault) -> None:

@@ -112,6 +112,7 @@ def test_check_06_none_of_300_cancels_is_lost(start: Starter, listener: Listener
     dice = random.Random(SEED)
     engine = start(script=Script(replies=(LONG,)))
     engine.submit(load(1))
+    listener.wait_for(ModelLoaded, 1)
     for turn_id in range(2, 302):
         cancel = threading.Timer(dice.uniform(0.0, 0.004), engine.cancel, [turn_id])
         cancel.start()

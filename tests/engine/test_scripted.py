@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def test_a_spill_writes_a_megabyte_to_both_outputs(capfd: pytest.CaptureFixture[
 def test_faults_that_end_or_stop_the_process_call_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int]] = []
     monkeypatch.setattr(os, "_exit", lambda number: calls.append(("exit", number)))
-    monkeypatch.setattr(os, "kill", lambda _pid, number: calls.append(("signal", number)))
+    monkeypatch.setattr(signal, "raise_signal", lambda number: calls.append(("signal", number)))
     strike(Fault(kind=FaultKind.EXIT, number=3))
     strike(Fault(kind=FaultKind.SIGNAL, number=19))
     assert calls == [("exit", 3), ("signal", 19)]
