@@ -31,7 +31,8 @@ def test_nothing_asks_for_nothing() -> None:
 
 
 def test_every_flag_arrives() -> None:
-    words = "tiny --session 7 --gpu 1=2GiB --ram 3GiB --disk /scratch --context 4096 --quant nf4 --plain --theme dusk"
+    load = "--gpu 1=2GiB --ram 3GiB --disk /scratch --context 4096 --quant nf4"
+    words = f"tiny --session 7 {load} --plain --theme dusk"
     assert options(*words.split()) == ChatOptions(
         model="tiny",
         session="7",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tui.verbs.checks import libraries, places, terminal
+from engine import GpuReading, MemoryReading, RamReading
+from tui import cli
+from tui.verbs.checks import libraries, memory, places, terminal
 from tui.verbs.checks.finding import Finding, Status
 
+GIB = 2**30
 SOUND: dict[str, dict[str, Any]] = {
     "driver": {"version": "570.1", "gpus": 1},
     "torch": {
@@ -160,3 +164,41 @@ def test_broken_settings_fail_with_their_line(tmp_path: Path, monkeypatch: pytes
     finding = named(places.check_places(), "settings")
     assert finding.status is Status.FAIL
     assert "line 1" in finding.found
+
+
+def test_gpus_and_ram_are_told_with_what_is_free() -> None:
+    gpus = (
+        GpuReading(index=0, uuid="GPU-a", label="H200", vram_total=140 * GIB, vram_used=40 * GIB),
+        GpuReading(index=1, uuid="GPU-b", label="H200", problem="n/a (driver error 999)"),
+    )
+    ram = RamReading(total_bytes=GIB, ram_used=GIB // 2, limit="cgroup v1")
+    findings = memory.judge(MemoryReading(at=0.0, ram=ram, gpus=gpus))
+    assert "100.0 GiB free" in named(findings, "gpu:0").found
+    assert "driver error 999" in named(findings, "gpu:1").found
+    assert named(findings, "ram").status is Status.WARN
+    assert "cgroup v1" in named(findings, "ram").found
+
+
+def test_a_machine_without_a_gpu_says_why() -> None:
+    ram = RamReading(total_bytes=64 * GIB, ram_used=GIB)
+    findings = memory.judge(MemoryReading(at=0.0, ram=ram, gpu_note="no NVIDIA driver"))
+    assert named(findings, "gpu").status is Status.WARN
+    assert "no NVIDIA driver" in named(findings, "gpu").found
+
+
+@pytest.mark.parametrize(("broken", "code"), [({}, 0), ({"torch": {"problem": "ImportError: x"}}, 1)])
+def test_the_exit_code_says_whether_all_works(
+    broken: dict[str, dict[str, Any]],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(libraries, "probe", lambda: SOUND | broken)
+    assert cli.run(["doctor", "--json"]) == code
+    document = json.loads(capsys.readouterr().out)
+    assert document["works"] is (code == 0)
+    assert {"name", "status", "found", "advice"} == set(document["checks"][0])
+    assert cli.run(["doctor"]) == code
+    assert "torch" in capsys.readouterr().out
