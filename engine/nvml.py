@@ -130,7 +130,10 @@ def _cause(nvml: ModuleType, error: Exception) -> str:
     code = getattr(error, "value", None)
     if code in {nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED}:
         return NO_DRIVER
-    return f"n/a ({error})"
+    try:
+        return f"n/a ({error})"
+    except nvml.NVMLError:  # a library that cannot even name its errors
+        return f"n/a (NVML error {code})"
 
 
 def _own_bytes(nvml: ModuleType, handle: object, own: frozenset[int]) -> int | None:

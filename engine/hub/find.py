@@ -30,13 +30,13 @@ def find_model(name: str, folders: tuple[Path, ...] = ()) -> ModelRef:
     if name == GUIDE:
         return guide()
     path = _path(name)
-    if path is not None and (_is_written_as_path(name) or (path / "config.json").is_file()):
+    if path is not None and (_is_written_as_path(name) or os.path.isfile(path / "config.json")):
         return _folder_ref(path)
     refs = list(all_places(folders))
     matches = _matches(name, refs)
     if len(matches) == 1:
         return matches[0]
-    if path is not None and not matches and path.exists():
+    if path is not None and not matches and os.path.exists(path):
         return _folder_ref(path)
     raise _unknown(name, matches, refs)
 
