@@ -66,9 +66,13 @@ def changed_span(old: Row, new: Row) -> tuple[int, int] | None:
 
 
 def _cell_list(row: Row) -> list[tuple[str, str]]:
-    return [
-        (character if index == 0 else "", span.ink)
-        for span in row
-        for character in span.text
-        for index in range(max(1, cell_len(character)))
-    ]
+    """What each cell shows; a mark without width belongs to the cell before it."""
+    found: list[tuple[str, str]] = [("", "")]
+    for span in row:
+        for character in span.text:
+            width = cell_len(character)
+            if width:
+                found += [(character, span.ink), *[("", span.ink)] * (width - 1)]
+            else:
+                found[-1] = (found[-1][0] + character, found[-1][1])
+    return found[1:]
