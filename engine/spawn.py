@@ -47,7 +47,7 @@ class Child:
         born_at: when it was started, on the monotonic clock.
         heard_at: when it last said anything, on the monotonic clock.
         is_gone: its end of the wire is closed.
-        problem: what it said that was no event; empty when all is well.
+        problem: why it had to be ended; empty when all is well.
     """
 
     def __init__(self, options: SpawnOptions) -> None:
@@ -107,15 +107,19 @@ class Child:
         return events
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process, if it is there."""
+        """Send a signal to the process and to what it started itself, if they are there.
+
+        Until `bury` nobody has waited for the process, so that its number cannot be another's.
+        """
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+            os.killpg(self.pid, number)
 
     def bury(self, seconds: float = 2.0) -> int:
         """Close the wire and wait for the process; its exit code. What has not ended by then is killed."""
         self._socket.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(seconds)
+        self.problem = "It closed its end of the wire and ran on."
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(seconds)
@@ -138,7 +142,7 @@ class Child:
             return self._decoder.feed(data)
         except WireError as error:
             self.problem = error.message
-            self._process.kill()
+            self.signal(signal.SIGKILL)
             return []
 
 
@@ -167,9 +171,11 @@ def _arguments(options: SpawnOptions, wire: int) -> list[str]:
 
 
 def _environment(options: SpawnOptions) -> dict[str, str]:
-    inherited = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join(filter(None, (str(_PACKAGES), inherited)))
-    environment = os.environ | {"PYTHONPATH": path}
+    environment = dict(os.environ)
+    if _PACKAGES.name != "site-packages":
+        # A checkout that is not installed; installed packages must not come before the standard library.
+        path = filter(None, (str(_PACKAGES), environment.get("PYTHONPATH")))
+        environment["PYTHONPATH"] = os.pathsep.join(path)
     if options.backend is not None:
         environment["VRAMBLE_BACKEND"] = options.backend
     return environment

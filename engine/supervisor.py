@@ -231,6 +231,7 @@ class Supervisor:
 
     def _bury(self, child: Child) -> None:
         exit_code = child.bury()
+        self._tell_silence(0.0)
         farewell, self._farewell, self._child = self._farewell, None, None
         if farewell is not None:
             self._emit_all(farewell)
@@ -240,7 +241,7 @@ class Supervisor:
 
     def _obituary(self, child: Child, exit_code: int) -> Obituary:
         if child.problem:
-            message = f"The engine process talked nonsense and was ended. {child.problem}"
+            message = f"The engine process had to be ended. {child.problem}"
             return Obituary(message=message, hint="Load the model again.", exit_code=exit_code)
         return write_obituary(exit_code, self._oom_kills, count_oom_kills())
 

@@ -229,6 +229,8 @@ def test_check_37_stop_kills_a_silent_engine_without_waiting(
     engine.cancel(2)
     listener.wait_for(TurnFinished, 2)
     assert time.monotonic() - stopped_at <= 1.5
+    listener.wait_for(EngineEnded)
+    assert listener.of(EngineSilent)[-1].seconds == 0.0
 
 
 @pytest.mark.parametrize("fault", [DEAF, SPIN, None], ids=["deaf", "spinning", "willing"])
@@ -363,19 +365,27 @@ def test_commands_that_wait_for_a_process_that_rests_are_failed(
     listener.wait_for(ModelUnloaded, 2)
 
 
-def test_a_process_that_talks_nonsense_is_ended(
-    start: Starter, listener: Listener, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("deed", "words"),
+    [
+        ("os.write(wire, bytes([0, 0, 0, 1, 193]) * 2)", "is no message"),
+        ("os.close(wire)", "ran on"),
+    ],
+    ids=["nonsense", "silence for ever"],
+)
+def test_a_process_that_breaks_the_wire_is_ended(
+    start: Starter, listener: Listener, monkeypatch: pytest.MonkeyPatch, deed: str, words: str
 ) -> None:
     sane, started = spawn._arguments, []
 
     def arguments(options: SpawnOptions, wire: int) -> list[str]:
         started.append(wire)
-        talk = f"import os, time; os.write({wire}, bytes([0, 0, 0, 1, 193]) * 2); time.sleep(60)"
-        return [sys.executable, "-c", talk] if len(started) == 1 else sane(options, wire)
+        code = f"import os, time; wire = {wire}; {deed}; time.sleep(60)"
+        return [sys.executable, "-c", code] if len(started) == 1 else sane(options, wire)
 
     monkeypatch.setattr(spawn, "_arguments", arguments)
     engine = start()
-    assert "nonsense" in listener.wait_for(EngineEnded).message
+    assert words in listener.wait_for(EngineEnded).message
     engine.submit(Inspect(turn_id=1, folder=Path("/m")))
     listener.wait_for(Inspected, 1)
 
