@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -16,8 +17,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import psutil
 
 SIZE = (120, 40)
 _SEQUENCE = re.compile(
@@ -62,7 +61,6 @@ class PtyApp:
             start_new_session=True,
         )
         os.close(slave)
-        self._process = psutil.Process(self._child.pid)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -108,9 +106,12 @@ class PtyApp:
         return b"".join([written.data for written in self.written])
 
     def cpu_seconds(self) -> float:
-        """CPU that the process took so far, its children's not counted."""
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+        """CPU that the process took so far, all its threads together, its children's not counted."""
+        total = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9
 
     def wait_for(self, text: str, timeout: float = 30.0) -> float:
         """Wait until it has written `text`, sequences left out; the moment. Raises TimeoutError."""
@@ -131,9 +132,9 @@ class PtyApp:
                 return
             time.sleep(0.05)
 
-    def children_import(self, name: str) -> bool:
-        """Whether the process itself has a module's shared objects mapped."""
-        return f"/{name}/" in Path(f"/proc/{self.pid}/maps").read_text(encoding="utf-8")
+    def has_mapped(self, package: str) -> bool:
+        """Whether a shared object of a Python package is mapped into the process."""
+        return f"/{package}/" in Path(f"/proc/{self.pid}/maps").read_text(encoding="utf-8")
 
     def close(self) -> None:
         """End it, and its children with it."""

@@ -180,7 +180,6 @@ class MarkdownSplitter:
             source = "\n".join(lines[start.line : following.line]) + "\n"
             piece = self._markdown(source.rstrip("\n"), start.ordinal)
             pieces.append(self._cut(source, piece))
-            self._gap = self._gap or _HEADING.match(lines[following.line]) is not None
             self._ordinal = following.ordinal
         self._looked_at = 0 if pieces else len(complete)
         return pieces or None
@@ -212,7 +211,8 @@ class MarkdownSplitter:
         return CodePiece(source, self._fence.language, gap=self._gap, joins=self._joins)
 
     def _markdown(self, source: str, ordinal: int | None = None) -> MarkdownPiece:
-        return MarkdownPiece(source, ordinal, gap=self._gap, joins=self._joins)
+        gap = self._gap or (self._begun and _HEADING.match(source) is not None)
+        return MarkdownPiece(source, ordinal, gap=gap, joins=self._joins)
 
 
 def _starts(tokens: list[Token], ordinal: int | None) -> list[_Start]:
