@@ -16,8 +16,11 @@ FAILURES = (
     OSError,
     ValueError,
     TypeError,
-    KeyError,
+    LookupError,
+    ArithmeticError,
     AttributeError,
+    AssertionError,
+    ImportError,
     SafetensorError,
 )
 """What the libraries raise when a model cannot be loaded or run."""

@@ -18,7 +18,7 @@ from engine.hf.loaded import LoadedModel
 from engine.hf.reply import Reply
 from engine.hf.sample import Sampler
 from engine.hf.stopwatch import Stopwatch
-from engine.values import FinishReason
+from engine.values import FinishReason, TurnUsage
 
 LEDGER_SECONDS = 0.5
 
@@ -118,17 +118,14 @@ class Turn:
 
     def _finished(self, ending: _Ending) -> Iterator[Event]:
         yield from self._reply.finish()
+        if self._reply.stopped and ending.error is None:
+            ending = _Ending(FinishReason.STOP)
         yield self._ledger()
         window = self._loaded.window.tokens
         used = len(self._prompt.token_ids) + self._reply.completion_tokens
         if ending.reason is FinishReason.LENGTH and used >= window:
             yield ContextFull(context_window=window)
-        usage = self._watch.usage(len(self._prompt.token_ids), self._reused, window)
-        error = ending.error or EngineError("")
-        name = type(error).__name__ if ending.error else ""
-        yield TurnFinished(
-            finish_reason=ending.reason, usage=usage, message=error.message, hint=error.hint, error=name
-        )
+        yield _finish(ending, self._watch.usage(len(self._prompt.token_ids), self._reused, window))
 
     def _ledger(self) -> MemoryLedger:
         self._ledger_at = time.perf_counter()
@@ -136,3 +133,16 @@ class Turn:
         return MemoryLedger(
             devices=ledgers(self._loaded.weights, kv.bytes_by_device()), context_used=len(kv.token_ids)
         )
+
+
+def _finish(ending: _Ending, usage: TurnUsage) -> TurnFinished:
+    error = ending.error
+    if error is None:
+        return TurnFinished(finish_reason=ending.reason, usage=usage)
+    return TurnFinished(
+        finish_reason=ending.reason,
+        usage=usage,
+        message=error.message,
+        hint=error.hint,
+        error=type(error).__name__,
+    )

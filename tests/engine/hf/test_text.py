@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -105,7 +106,7 @@ def test_text_that_goes_on_keeps_its_leading_space() -> None:
 
 def cut(text: str, cuts: list[int]) -> list[str]:
     borders = [0, *sorted({at % (len(text) + 1) for at in cuts}), len(text)]
-    return [text[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(borders)]
 
 
 @settings(max_examples=200, deadline=None)
