@@ -87,6 +87,6 @@ class GpuWatch:
     def _log(self, problem: str) -> None:
         now = time.monotonic()
         is_due = self._logged_at is None or now - self._logged_at >= _LOG_SECONDS
-        if problem and problem != NO_DRIVER and is_due:
+        if problem and problem != NO_DRIVER and is_due and not self._closed.is_set():
             self._logged_at = now
             _log.warning("NVML: %s", problem)

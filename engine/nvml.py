@@ -130,10 +130,7 @@ def _cause(nvml: ModuleType, error: Exception) -> str:
     code = getattr(error, "value", None)
     if code in {nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED}:
         return NO_DRIVER
-    try:
-        return f"n/a ({error})"
-    except nvml.NVMLError:  # a library that cannot even name its errors
-        return f"n/a (NVML error {code})"
+    return f"n/a ({error})"
 
 
 def _own_bytes(nvml: ModuleType, handle: object, own: frozenset[int]) -> int | None:
@@ -142,7 +139,7 @@ def _own_bytes(nvml: ModuleType, handle: object, own: frozenset[int]) -> int | N
     Inside a container the driver may name processes by numbers of the host, none of which exist here.
     """
     try:
-        processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        processes = nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
     except nvml.NVMLError:
         return None
     mine = [process.usedGpuMemory for process in processes if process.pid in own]
