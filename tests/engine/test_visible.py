@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine import child
 from engine.visible import visible_gpus
 from tests.fake_nvml import uuid_of
 
@@ -45,3 +46,7 @@ def test_check_36_the_gpus_shown_are_those_that_cuda_uses(
 
 def test_without_gpus_none_is_visible() -> None:
     assert visible_gpus([], {}).indices == ()
+
+
+def test_check_36_the_engine_process_numbers_gpus_as_nvml_does() -> None:
+    assert child.environment(None)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
