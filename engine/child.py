@@ -36,10 +36,10 @@ _PR_SET_PDEATHSIG = 1
 _READ_BYTES = 2**18
 _STATM = Path("/proc/self/statm")
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
-_LIBRARIES = {
-    "HF_HUB_LIBRARIES": "1",
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TRANSFORMERS_LIBRARIES": "1",
+    "TRANSFORMERS_OFFLINE": "1",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "USE_TF": "0",
@@ -170,12 +170,12 @@ def harden() -> None:
 def environment(cache: Path | None) -> dict[str, str]:
     """What the libraries must find set before they are imported: no network, no shared folder in /tmp."""
     if cache is None:
-        return dict(_LIBRARIES)
+        return dict(_OFFLINE)
     folders = {variable: cache / name for variable, name in _CACHES.items()}
     for folder in (cache, *folders.values()):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-    return _LIBRARIES | {variable: str(folder) for variable, folder in folders.items()}
+    return _OFFLINE | {variable: str(folder) for variable, folder in folders.items()}
 
 
 def rotate(log: Path | None) -> None:
