@@ -15,7 +15,7 @@ import msgspec
 from engine.commands import AnyCommand, LoadModel, Shutdown, UnloadModel
 from engine.engine import failure
 from engine.errors import EngineDied, LoadCancelled, WireError
-from engine.events import AnyEvent, EngineEnded, EngineSilent, ModelLoaded, ModelUnloaded
+from engine.events import AnyEvent, EngineEnded, EngineReady, EngineSilent, ModelLoaded, ModelUnloaded
 from engine.meter import TurnMeter
 from engine.obituary import Obituary, count_oom_kills, write_obituary
 from engine.pending import Pending
@@ -62,6 +62,7 @@ class Supervisor:
         self._said_silent = 0
         self._was_given_model = False
         self._has_model = False
+        self._is_ready = False
 
     @property
     def pid(self) -> int | None:
@@ -115,8 +116,8 @@ class Supervisor:
             self._bury(child)
 
     def _hear(self, event: AnyEvent) -> None:
-        if isinstance(event, ModelLoaded):
-            self._has_model = True
+        self._has_model = self._has_model or isinstance(event, ModelLoaded)
+        self._is_ready = self._is_ready or isinstance(event, EngineReady)
         self._pending.watch(event)
         self._emit(event)
 
@@ -208,13 +209,13 @@ class Supervisor:
     def _press_to_close(self, child: Child, seconds: float) -> None:
         if seconds > _KILL_SECONDS or self._said_silent:
             child.signal(signal.SIGKILL)
-        elif seconds > _TERM_SECONDS:
+        elif seconds > _TERM_SECONDS or not self._is_ready:
             child.signal(signal.SIGTERM)
 
     def _start(self) -> None:
         self._starts_at = None
         self._said_silent = 0
-        self._was_given_model = self._has_model = False
+        self._was_given_model = self._has_model = self._is_ready = False
         self._oom_kills = count_oom_kills()
         try:
             self._child = Child(self._options)

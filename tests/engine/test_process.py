@@ -446,6 +446,14 @@ def test_close_ends_what_does_not_listen(start: Starter, listener: Listener, fau
     assert listener.of(TurnFinished, 2)[0].finish_reason is FinishReason.CANCELLED
 
 
+def test_close_does_not_wait_for_a_process_that_is_still_starting(start: Starter, listener: Listener) -> None:
+    engine = start()
+    engine.submit(load(1))
+    engine.close()
+    assert engine.pid is None
+    assert not listener.of(EngineEnded)
+
+
 def test_an_engine_process_that_was_never_started_can_be_closed(listener: Listener) -> None:
     engine = EngineProcess(listener)
     assert engine.pid is None
