@@ -8,10 +8,18 @@ from engine.checkpoint import inspect_folder
 from engine.errors import DoesNotFit
 from engine.plan.budgets import live_budgets, offload_folder
 from engine.plan.footprint import Footprint, Module, footprint_of
-from engine.plan.placement import placement_for
+from engine.plan.placement import placement_for, require_real_devices
 from engine.values import BudgetRequest, Fits, Placement, Quantization
 
-__all__ = ["Footprint", "Module", "footprint_of", "live_budgets", "place", "placement_for"]
+__all__ = [
+    "Footprint",
+    "Module",
+    "footprint_of",
+    "live_budgets",
+    "place",
+    "placement_for",
+    "require_real_devices",
+]
 
 ALL_THAT_IS_FREE = BudgetRequest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from engine.errors import DoesNotFit
 from engine.plan.explain import context_sentence, imaginary, shortage, tier_sentences, why_offloaded
 from engine.plan.fill import Devices, Filler, Filling
 from engine.plan.footprint import Footprint
@@ -56,6 +57,20 @@ def placement_for(
         offload_folder=offload_folder if way.fits is Fits.DISK else None,
         reasons=reasons,
     )
+
+
+def require_real_devices(placement: Placement) -> None:
+    """Refuse to load what was planned for GPUs that this machine does not have.
+
+    Raises:
+        DoesNotFit: it was.
+    """
+    imagined = [plan.device for plan in placement.devices if plan.device.startswith("gpu:") and not plan.uuid]
+    used = {layer.device for layer in placement.layers}
+    missing = [device for device in imagined if device in used]
+    if missing:
+        message = f"The plan is for {', '.join(missing)}, which this machine does not have."
+        raise DoesNotFit(message, "Load it without --gpu, or on a machine that has one.")
 
 
 def _by_kind(budgets: Iterable[Budget]) -> Devices:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.plan import Footprint, Module, placement_for
+from engine.errors import DoesNotFit
+from engine.plan import Footprint, Module, placement_for, require_real_devices
 from engine.plan.fill import GPU_RUNTIME_BYTES, RAM_RUNTIME_BYTES, RAM_RUNTIME_WITH_CUDA_BYTES
 from engine.values import Budget, Fits, Placement, Quantization, Tier
 from tests.engine.checkpoint.test_config import parsed
@@ -198,6 +199,13 @@ def test_an_imagined_gpu_is_called_one() -> None:
     placement = placement_for(model(), (imagined, *budgets()))
     assert placement.fits is Fits.GPU
     assert any("has no gpu:0" in reason for reason in placement.reasons)
+    with pytest.raises(DoesNotFit, match="gpu:0, which this machine does not have"):
+        require_real_devices(placement)
+
+
+def test_a_plan_for_real_devices_may_be_loaded() -> None:
+    require_real_devices(placement_for(model(), budgets((PLENTY,))))
+    require_real_devices(placement_for(model(), budgets()))
 
 
 _sizes = st.integers(0, 3 << 30)
