@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from sessions.connection import transaction
+from sessions.connection import bare_connection, transaction
 from sessions.errors import ForeignFile, FutureStore, MigrationFailed
 from sessions.files import create_file
 
@@ -115,7 +115,7 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = 
     try:
         with transaction(connection):
             version = stored_version(connection, len(steps))
-            backup = _back_up(connection, path, version) if version else None
+            backup = _back_up(path, version) if version else None
             for step in steps[version:]:
                 step(connection)
             connection.execute(f"pragma application_id = {APPLICATION_ID}")
@@ -127,14 +127,15 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = 
     return backup
 
 
-def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> Path:
+def _back_up(path: Path, version: int) -> Path:
     backup = path.with_name(f"{path.name}.schema-{version}")
     unfinished = path.with_name(f"{path.name}.schema-{version}.unfinished")
     unfinished.unlink(missing_ok=True)
     descriptor = create_file(unfinished)
     try:
-        with closing(sqlite3.connect(unfinished)) as target:
-            connection.backup(target)
+        # Of its own connection: SQLite copies nothing through one that is in a transaction.
+        with closing(bare_connection(path)) as source, closing(sqlite3.connect(unfinished)) as target:
+            source.backup(target)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
