@@ -79,7 +79,7 @@ class ModelsScreen(Dialog[ModelChoice]):
         self._free = free
         self._loaded = loaded
         self._clock = clock
-        self._entries: Sequence[ModelEntry] = ()
+        self._entries: Sequence[ModelEntry] | None = None
         self._shown: list[ModelEntry] = []
 
     def compose(self) -> ComposeResult:
@@ -106,17 +106,19 @@ class ModelsScreen(Dialog[ModelChoice]):
     def _take(self, entries: Sequence[ModelEntry], problem: str) -> None:
         if not self.is_attached:
             return
-        self._entries = entries
         if problem:
             self.query_one(Line).say(problem, is_warning=True)
-        else:
-            self._filter(self.query_one(Input).value)
+            return
+        self._entries = entries
+        self._filter(self.query_one(Input).value)
 
     def on_input_changed(self, changed: Input.Changed) -> None:
         """Keep what the search fits."""
         self._filter(changed.value)
 
     def _filter(self, search: str) -> None:
+        if self._entries is None:
+            return
         self._shown = [e for e in self._entries if matches(search, e.model.name, e.format)]
         loaded = [number for number, entry in enumerate(self._shown) if entry.model.name == self._loaded]
         self.query_one(ChoiceList).show([partial(self._row, entry) for entry in self._shown], *loaded[:1])

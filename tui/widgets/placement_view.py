@@ -65,7 +65,8 @@ def placement_rows(placement: Placement, width: int, glyphs: dict[str, str] = SO
         rows += [padded((Span("why", "strong"),), width)]
         rows += [row for reason in placement.reasons for row in _bullet(reason, width)]
         rows += [blank]
-    return [*rows, *_layer_rows(placement.layers, width, glyphs)]
+    rows += _layer_rows(placement.layers, width, glyphs)
+    return [padded(row, width) for row in rows]
 
 
 def _summary(placement: Placement, width: int) -> Row:

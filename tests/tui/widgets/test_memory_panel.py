@@ -55,7 +55,7 @@ async def test_the_panel_shows_each_device_its_parts_and_its_last_minute() -> No
 
 async def test_without_a_gpu_the_reason_stands_where_the_gpus_would() -> None:
     found = await shown((34, 20), note="no NVIDIA driver: the library is missing")
-    assert found[:2] == ["GPU  no NVIDIA driver:", "the library is missing"]
+    assert found[:2] == ["GPU  no NVIDIA driver: the", "library is missing"]
     assert found[2].startswith("RAM")
 
 

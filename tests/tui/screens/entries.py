@@ -1,0 +1,116 @@
+"""Models, placements and sessions to list, without clock and machine, for the tests of the dialogs."""
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
+
+from engine.values import DevicePlan, Fits, Hub, LayerPlacement, ModelRef, Placement, Tier
+from sessions import Session, SessionError
+from tests.tui.readings import GIB
+from tui.model_entries import FreeMemory, ModelEntry
+
+T = TypeVar("T")
+NOW = 1_000_000.0
+FREE = FreeMemory(gpu_bytes=100 * GIB, ram_bytes=100 * GIB)
+
+
+def entry(
+    name: str, gib: float, context: int = 131072, used: float | None = None, problem: str = ""
+) -> ModelEntry:
+    return ModelEntry(
+        model=ModelRef(name=name, folder=Path("/models") / name, hub=Hub.HUGGINGFACE, repo_id=name),
+        weight_bytes=int(gib * GIB),
+        format="bf16",
+        context_window=context,
+        last_used=None if used is None else NOW - used,
+        problem=problem,
+        details=(("runs as", "Qwen3ForCausalLM"), ("from", f"huggingface · {name}")),
+    )
+
+
+ENTRIES = (
+    entry("guide", 0.011, 2048, 60),
+    entry("Qwen/Qwen3-8B", 15.3, 40960, 4000),
+    entry("meta-llama/Llama-3.3-70B-Instruct", 131.4, used=9e5),
+    entry("deepseek-ai/DeepSeek-V3", 642.0, 163840),
+    entry("some/old-thing", 3.2, 4096, problem="It has only pickles, which could run any code."),
+)
+
+
+def _layer(number: int) -> LayerPlacement:
+    tier, device = (
+        (Tier.GPU, "gpu:0") if number < 28 else (Tier.STREAM, "ram") if number < 33 else (Tier.DISK, "disk")
+    )
+    return LayerPlacement(name=f"model.layers.{number}", bytes=GIB // 2, tier=tier, device=device)
+
+
+PLACEMENT = Placement(
+    context_window=32768,
+    layers=tuple(_layer(number) for number in range(36)),
+    devices=(
+        DevicePlan(
+            device="gpu:0",
+            label="RTX 4080",
+            budget_bytes=18 * GIB,
+            weight_bytes=14 * GIB,
+            kv_bytes=2 * GIB,
+            activation_bytes=GIB // 2,
+            runtime_bytes=GIB // 2,
+        ),
+        DevicePlan(device="ram", label="RAM (cgroup)", budget_bytes=24 * GIB, weight_bytes=5 * GIB // 2),
+        DevicePlan(device="disk", budget_bytes=100 * GIB, weight_bytes=3 * GIB // 2),
+        DevicePlan(device="gpu:1", label="RTX 4080", budget_bytes=GIB),
+    ),
+    fits=Fits.DISK,
+    reasons=("8 of 36 layers do not fit beside the KV cache: each costs about 17 ms a token.",),
+)
+
+
+class FakeStore:
+    """As much of a SessionStore as the dialog needs, in memory; holds one session that cannot be edited."""
+
+    def __init__(self) -> None:
+        titles = (
+            "kernel notes",
+            "why is prefill faster than decode?",
+            "怎样停止回答",
+            "",
+            "held \x1b[31melsewhere",
+        )
+        self.saved = [
+            Session(
+                id=number,
+                title=title,
+                created_at=0.0,
+                updated_at=NOW - 4000 * number**3,
+                model="Qwen3-8B",
+                turn_count=number,
+            )
+            for number, title in enumerate(titles, start=1)
+        ]
+
+    def sessions(self, limit: int = 100, search_text: str = "") -> Future[tuple[Session, ...]]:
+        return done(tuple(each for each in self.saved if search_text in each.title)[:limit])
+
+    def rename(self, session_id: int, title: str) -> Future[Session]:
+        found = next(each for each in self.saved if each.id == session_id)
+        renamed = Session(
+            id=found.id, title=title, created_at=0.0, updated_at=found.updated_at, turn_count=found.turn_count
+        )
+        self.saved[self.saved.index(found)] = renamed
+        return done(renamed)
+
+    def delete(self, session_id: int) -> Future[None]:
+        found = next(each for each in self.saved if each.id == session_id)
+        if "held" in found.title:
+            refused: Future[None] = Future()
+            refused.set_exception(SessionError("This session is open in process 7.", "Close it there."))
+            return refused
+        self.saved.remove(found)
+        return done(None)
+
+
+def done(result: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(result)
+    return future
