@@ -50,7 +50,7 @@ class Streamed(NamedTuple):
     Attributes:
         bytes_per_token: written to the terminal.
         cpu_ms_per_token: taken by the screen process.
-        lag_p95_ms: from the moment a word left the engine, if it left as early as could be, to the pty.
+        lag_p95_ms: from the moment a word was due in the engine to its bytes on the pty.
         cpu_last_to_first: CPU of the last eighth of the tokens against the first.
         idle_bytes_per_second: written after the end.
     """
@@ -86,23 +86,28 @@ def minimal_app(script: Path) -> Iterator[PtyApp]:
 
 
 def write_script(folder: Path, texts: list[str], tokens_per_second: float) -> Path:
-    """A scripted backend's script with these replies."""
+    """A scripted backend's script with these replies; the last one tells the log when its token 1 is due."""
     script = folder / f"script-{time.monotonic_ns()}.json"
-    replies = [{"text": text, "tokens_per_second": tokens_per_second} for text in texts]
+    replies: list[dict[str, object]] = [
+        {"text": text, "tokens_per_second": tokens_per_second} for text in texts
+    ]
+    replies[-1]["fault"] = {"kind": "spill", "at": 1}
     load = {"context_window": 65536}
     script.write_text(json.dumps({"replies": replies, "load": load}), encoding="utf-8")
     return script
 
 
-def stream(app: PtyApp, tokens: int, tokens_per_second: float) -> Streamed:
-    """Ask once, and watch until the reply is there."""
+def stream(app: PtyApp, tokens: int, tokens_per_second: float, log: Path | None = None) -> Streamed:
+    """Ask once, and watch until the reply is there; `log` is the engine's."""
     app.wait_for_quiet()
     begin, cpu = time.monotonic(), app.cpu_seconds()
+    size = log.stat().st_size if log else 0
     app.type("go\r")
+    first = (_when_grown(log, size) - 1 / tokens_per_second) if log else begin
     samples = _sample_cpu(app, begin, tokens / tokens_per_second)
     time.sleep(1.0)
     written, spent = app.bytes_since(begin), app.cpu_seconds() - cpu
-    lags = _lags(app, begin, tokens_per_second)
+    lags = _lags(app, first, tokens_per_second)
     time.sleep(1.0)
     idle = time.monotonic()
     time.sleep(5.0)
@@ -115,6 +120,14 @@ def stream(app: PtyApp, tokens: int, tokens_per_second: float) -> Streamed:
     )
 
 
+def _when_grown(log: Path, size: int) -> float:
+    """The moment at which the engine wrote into its log: when token 1 was due."""
+    end = time.monotonic() + 10.0
+    while log.stat().st_size <= size and time.monotonic() < end:
+        time.sleep(0.001)
+    return time.monotonic()
+
+
 def _sample_cpu(app: PtyApp, begin: float, seconds: float) -> list[float]:
     """CPU seconds in each eighth of the time."""
     marks = [app.cpu_seconds()]
@@ -125,7 +138,7 @@ def _sample_cpu(app: PtyApp, begin: float, seconds: float) -> list[float]:
 
 
 def _lags(app: PtyApp, begin: float, tokens_per_second: float) -> list[float]:
-    """Seconds from each numbered word's token to its first appearance after `begin`."""
+    """Seconds from each numbered word's token to its first appearance; token 0 was due at `begin`."""
     due = _due_tokens()
     seen: dict[int, float] = {}
     entries = [entry for entry in list(app.written) if entry.at >= begin]
@@ -136,8 +149,8 @@ def _lags(app: PtyApp, begin: float, tokens_per_second: float) -> list[float]:
 
 
 def _due_tokens() -> list[int]:
-    text = markdown(8000)
-    return [(found.end() - 1) // CHARACTERS_PER_TOKEN for found in _NUMBERED.finditer(text.encode())]
+    words = _NUMBERED.pattern.decode()
+    return [(found.end() - 1) // CHARACTERS_PER_TOKEN for found in re.finditer(words, markdown(8000))]
 
 
 def _p95(values: list[float]) -> float:
@@ -202,9 +215,10 @@ def _shown_words(app: PtyApp) -> list[str]:
 def compare(folder: Path, tokens: int, tokens_per_second: float) -> tuple[Streamed, Streamed]:
     """The real program and the minimal app, each after a short reply that warms it up."""
     texts = [markdown(WARM_UP_TOKENS).replace("q", "x"), markdown(tokens)]
-    with real_app(write_script(folder, texts, tokens_per_second), folder / f"home-{tokens}") as app:
+    home = folder / f"home-{tokens}"
+    with real_app(write_script(folder, texts, tokens_per_second), home) as app:
         _warm_up(app, tokens_per_second)
-        ours = stream(app, tokens, tokens_per_second)
+        ours = stream(app, tokens, tokens_per_second, home / "state" / "engine.log")
     with minimal_app(write_script(folder, texts[1:], tokens_per_second)) as app:
         theirs = stream(app, tokens, tokens_per_second)
     return ours, theirs

@@ -17,7 +17,7 @@ from tui.widgets.transcript_cursor import TranscriptCursor
 from tui.widgets.transcript_look import COMPONENTS, CSS
 from tui.widgets.transcript_paint import NOWHERE, Painter, Place, Reach, Selected
 from tui.widgets.turn import PastTurn, Turn
-from tui.widgets.turn_parts import BODY_INDENT, TurnMark
+from tui.widgets.turn_parts import BODY_INDENT, MARGIN, TurnMark
 
 if TYPE_CHECKING:
     from textual import events
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from textual.strip import Strip
     from textual.timer import Timer
 
-SECONDS_PER_FRAME = 0.1
+SECONDS_PER_FRAME = 0.05
 SCROLL_ROWS = 8
 """Rows by which the end of a growing reply is scrolled at once; one redraw instead of eight."""
 _SECONDS_PER_SLICE = 0.012
@@ -167,7 +167,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         return self._turns[self._keys[turn_key]]
 
     def _body_width(self) -> int:
-        return max(1, self.size.width - BODY_INDENT - 1)
+        return max(1, self.size.width - BODY_INDENT - MARGIN)
 
     def _resolve(self, ink: Ink) -> Style:
         return self.get_visual_style(*[f"transcript--{name}" for name in ink]).rich_style
@@ -201,7 +201,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
     def _region(self, row: int, y: int) -> Region:
         new, old = self._place_at(row).reach, self._drawn.get(y)
         if old is None or old.fill != new.fill:
-            return Region(0, y, self.size.width, 1)
+            return Region(0, y, self.size.width - (MARGIN if old else 0), 1)
         return Region(0, y, max(old.cells, new.cells), 1)
 
     def _fit(self) -> None:

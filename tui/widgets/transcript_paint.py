@@ -13,6 +13,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from tui.markdown.rows import BLANK, PLAIN, Ink, Row, Span
+from tui.widgets.turn_parts import MARGIN
 
 CURSOR = "▌"
 _KEPT = 400
@@ -124,8 +125,8 @@ class Painter:
     def _fit(self, segments: list[Segment], place: Place, width: int) -> Strip:
         cells = sum(cell_len(segment.text) for segment in segments)
         fill = place.row.fill
-        if fill and cells < width - 1:
-            segments = [*segments, Segment(" " * (width - 1 - cells), self.style(fill))]
+        if fill and cells < width - MARGIN:
+            segments = [*segments, Segment(" " * (width - MARGIN - cells), self.style(fill))]
         strip = Strip(segments).crop_extend(0, width, self.style(PLAIN))
         return Strip(_merged(strip), width)
 

@@ -11,8 +11,10 @@ from tui.markdown.rows import BLANK, Ink, Line, Row, Span
 from tui.markdown.wrap import wrap
 from tui.safe_text import SafeText
 
-HEAD_INDENT = 1
-BODY_INDENT = 3
+HEAD_INDENT = 2
+BODY_INDENT = 4
+MARGIN = 2
+"""Cells that stay blank at the right."""
 
 
 class TurnMark(enum.StrEnum):
