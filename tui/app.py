@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -121,6 +122,7 @@ def run_chat(options: ChatOptions) -> int:
     if options.plain:
         from tui.plain import run_plain
 
+        gc.enable()
         return run_plain(options)
     from tui.bridge import Bridge
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
@@ -99,6 +100,8 @@ class ChatScreen(Screen[None]):
         self.call_after_refresh(self._open_soon)
 
     def _open_soon(self) -> None:
+        gc.enable()
+        gc.freeze()
         self.run_worker(self._open(), exit_on_error=True)
 
     async def _open(self) -> None:
