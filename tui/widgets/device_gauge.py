@@ -92,10 +92,10 @@ def short_size(size_bytes: int) -> str:
 def sparkline(history: Sequence[float], width: int) -> Row:
     """The last minute, newest right, with its length behind it."""
     label = " 60 s"
-    shown = history[-(width - len(label)) :]
+    room = max(0, width - len(label))
     top = len(LEVELS) - 1
-    line = "".join(LEVELS[min(top, max(0, int(share * len(LEVELS))))] for share in shown)
-    return padded((Span(line, "muted"), Span(label, "line")), width)
+    line = "".join([LEVELS[min(top, max(0, int(share * len(LEVELS))))] for share in history[-room:]])
+    return padded((Span(line.rjust(room), "muted"), Span(label, "muted")), width)
 
 
 def short_row(gauge: Gauge, width: int, glyphs: Mapping[str, str] = SOLID) -> Row:
