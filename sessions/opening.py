@@ -43,13 +43,11 @@ def prepare(path: Path, connect: Connect) -> tuple[str, ...]:
             notices = _sound_file(path)
             with closing(connect(path)) as connection:
                 backup = migrate(connection, path)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, ValueError) as error:
         raise explain(error, path) from error
-    return (
-        (*notices, f"The session file was brought to this version; the old one is {backup}.")
-        if backup
-        else notices
-    )
+    if backup is None:
+        return notices
+    return (*notices, f"The session file was brought to this version; the old one is kept as {backup}.")
 
 
 def _secure_family(path: Path) -> None:

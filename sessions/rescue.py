@@ -69,6 +69,8 @@ def is_damaged(path: Path) -> bool:
     try:
         with closing(bare_connection(path)) as connection:
             return _has_fault(connection, path)
+    except UnicodeDecodeError:  # SQLite's complaint quotes what stands in the file
+        return True
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
             return True
@@ -133,7 +135,7 @@ def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: st
 def _readable_rows(source: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
     """Rows from both ends up to the damage."""
     for order in ("asc", "desc"):
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
             yield from source.execute(f"{query} order by rowid {order}")
             return
 

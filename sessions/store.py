@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from sessions import edits, rows, search
 from sessions.connection import FAILURES, Connect, Link, connect, explain, transaction
-from sessions.errors import SessionHeld
+from sessions.errors import SessionError, SessionHeld
 from sessions.holders import Holders
 from sessions.opening import lock_folder, prepare
 from sessions.writer import ProblemChanged, Work, Writer, closed_store
@@ -241,8 +241,8 @@ class SessionStore:
             connection = self._reading.get()
             with transaction(connection, "deferred") if together else nullcontext():
                 return work(connection)
+        except SessionError:
+            raise
         except FAILURES as error:
-            cause = explain(error, self.file)
-            if cause is not error:
-                self._reading.drop()
-            raise cause from error
+            self._reading.drop()
+            raise explain(error, self.file) from error

@@ -26,6 +26,7 @@ from sessions import (
 from sessions.connection import bare_connection, connect
 from sessions.migrations import STEPS
 from tests.sessions import child
+from tests.sessions.waiting import wait_until
 
 SEED = random.randrange(2**32)
 # 300 ms are promised; the rest is for a machine on which the writer thread does not get its turn.
@@ -221,11 +222,3 @@ def fill(ballast: Path) -> None:
     with ballast.open("wb", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
-
-
-def wait_until(holds: object) -> None:
-    assert callable(holds)
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
