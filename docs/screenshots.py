@@ -63,7 +63,11 @@ async def answering(pilot: Pilot[int]) -> None:
 async def picker(pilot: Pilot[int]) -> None:
     """The models on this disk."""
     screen = ModelsScreen(
-        lambda: staged.ENTRIES, staged.FREE, loaded=staged.MODEL.name, clock=lambda: staged.NOW
+        lambda: staged.ENTRIES,
+        staged.FREE,
+        loaded=staged.MODEL.name,
+        measure=lambda entry: entry,
+        clock=lambda: staged.NOW,
     )
     pilot.app.push_screen(screen)
     await pilot.pause(0.3)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import engine
+from engine.errors import CheckpointError
 from engine.values import Fits, ModelRef
 
 if TYPE_CHECKING:
     from engine import LocalModel, MemoryReading
 
 _REVISION = 12
+_DEFAULT_CONTEXT_WINDOW = 8192
+"""Tokens that a plan takes where nobody says how many."""
 _RUNTIME_BYTES = 600 << 20
 """CUDA context, libraries and the activations of one prefill chunk; a plan counts them exactly."""
 
@@ -112,3 +116,13 @@ def _entry(model: LocalModel, last_used: float | None) -> ModelEntry:
         problem=model.problem,
         details=tuple(pair for pair in details if pair[1]),
     )
+
+
+def measured(entry: ModelEntry) -> ModelEntry:
+    """The same with its KV cache at the default context window, or with what is wrong with its headers."""
+    try:
+        footprint = engine.footprint_of(engine.inspect_folder(entry.model.folder))
+    except CheckpointError as error:
+        return replace(entry, problem=error.message)
+    window = min(_DEFAULT_CONTEXT_WINDOW, entry.context_window or _DEFAULT_CONTEXT_WINDOW)
+    return replace(entry, kv_bytes=footprint.kv_bytes(window))

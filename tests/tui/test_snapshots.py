@@ -33,7 +33,9 @@ class Compare(Protocol):
 def models() -> Screen[object]:
     return cast(
         "Screen[object]",
-        ModelsScreen(lambda: ENTRIES, FREE, loaded="Qwen/Qwen3-8B", clock=lambda: NOW),
+        ModelsScreen(
+            lambda: ENTRIES, FREE, loaded="Qwen/Qwen3-8B", measure=lambda entry: entry, clock=lambda: NOW
+        ),
     )
 
 

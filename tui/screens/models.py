@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
+from textual.worker import get_current_worker
 
 from engine.errors import EngineError
 from engine.values import ModelRef
 from tui.format import format_age, format_size, format_window
-from tui.model_entries import FreeMemory, ModelEntry, fit_word
+from tui.model_entries import FreeMemory, ModelEntry, fit_word, measured
 from tui.safe_text import safe_line
 from tui.screens.dialog import Dialog, Line, SearchLine
 from tui.widgets.choice_list import ChoiceList
@@ -64,7 +65,13 @@ class ModelsScreen(Dialog[ModelChoice]):
     ]
 
     def __init__(
-        self, find: FindModels, free: FreeMemory, *, loaded: str = "", clock: Callable[[], float] = time
+        self,
+        find: FindModels,
+        free: FreeMemory,
+        *,
+        loaded: str = "",
+        measure: Callable[[ModelEntry], ModelEntry] = measured,
+        clock: Callable[[], float] = time,
     ) -> None:
         """Prepare an empty list.
 
@@ -72,14 +79,16 @@ class ModelsScreen(Dialog[ModelChoice]):
             find: lists the models.
             free: what they may take.
             loaded: the name of the loaded model; marked.
+            measure: looks closely at one model; slow, called beside the screen.
             clock: seconds since the epoch.
         """
         super().__init__()
         self._find = find
         self._free = free
         self._loaded = loaded
+        self._measure = measure
         self._clock = clock
-        self._entries: Sequence[ModelEntry] | None = None
+        self._entries: list[ModelEntry] | None = None
         self._shown: list[ModelEntry] = []
 
     def compose(self) -> ComposeResult:
@@ -98,19 +107,39 @@ class ModelsScreen(Dialog[ModelChoice]):
 
     def _look(self) -> None:
         try:
-            entries, problem = self._find(), ""
+            entries = self._find()
         except (EngineError, OSError) as error:
-            entries, problem = (), str(error)
-        self.app.call_from_thread(self._take, entries, problem)
+            self.app.call_from_thread(self._say_problem, str(error))
+            return
+        self.app.call_from_thread(self._take, entries)
+        self._look_closely(entries)
 
-    def _take(self, entries: Sequence[ModelEntry], problem: str) -> None:
-        if not self.is_attached:
-            return
-        if problem:
+    def _look_closely(self, entries: Sequence[ModelEntry]) -> None:
+        worker = get_current_worker()
+        for entry in entries:
+            if worker.is_cancelled:
+                return
+            if not entry.problem:
+                self.app.call_from_thread(self._replace, entry, self._measure(entry))
+
+    def _say_problem(self, problem: str) -> None:
+        if self.is_attached:
             self.query_one(Line).say(problem, is_warning=True)
+
+    def _take(self, entries: Sequence[ModelEntry]) -> None:
+        if self.is_attached:
+            self._entries = list(entries)
+            self._filter(self.query_one(Input).value)
+
+    def _replace(self, entry: ModelEntry, better: ModelEntry) -> None:
+        if not self.is_attached or self._entries is None or better == entry:
             return
-        self._entries = entries
-        self._filter(self.query_one(Input).value)
+        self._entries[self._entries.index(entry)] = better
+        if entry in self._shown:
+            row = self._shown.index(entry)
+            self._shown[row] = better
+            self.query_one(ChoiceList).refresh_line(row)
+            self._tell(self.query_one(ChoiceList).chosen)
 
     def on_input_changed(self, changed: Input.Changed) -> None:
         """Keep what the search fits."""
@@ -121,7 +150,9 @@ class ModelsScreen(Dialog[ModelChoice]):
             return
         self._shown = [e for e in self._entries if matches(search, e.model.name, e.format)]
         loaded = [number for number, entry in enumerate(self._shown) if entry.model.name == self._loaded]
-        self.query_one(ChoiceList).show([partial(self._row, entry) for entry in self._shown], *loaded[:1])
+        self.query_one(ChoiceList).show(
+            [partial(self._row, row) for row in range(len(self._shown))], *loaded[:1]
+        )
         self.query_one(Line).say("" if self._shown else self._nothing(search))
 
     def _nothing(self, search: str) -> str:
@@ -129,7 +160,8 @@ class ModelsScreen(Dialog[ModelChoice]):
             return f"No model here is called {search}."
         return "No models on this disk yet: vramble pull hf:owner/name fetches one."
 
-    def _row(self, entry: ModelEntry, width: int) -> Row:
+    def _row(self, row: int, width: int) -> Row:
+        entry = self._shown[row]
         ink = "muted" if entry.problem else "text"
         word, colour = fit_word(entry, self._free)
         mark = (Span(" ● loaded", "success"),) if entry.model.name == self._loaded else ()
@@ -144,9 +176,12 @@ class ModelsScreen(Dialog[ModelChoice]):
 
     def on_choice_list_moved(self, moved: ChoiceList.Moved) -> None:
         """Tell what is known of the chosen model."""
+        self._tell(moved.index)
+
+    def _tell(self, index: int) -> None:
         details = self.query_one("#details", RowView)
         width = max(1, details.content_size.width or self.size.width // 2)
-        entry = self._shown[moved.index] if 0 <= moved.index < len(self._shown) else None
+        entry = self._shown[index] if 0 <= index < len(self._shown) else None
         details.show_rows(detail_rows(entry, width) if entry else [])
 
     def on_choice_list_chosen(self, chosen: ChoiceList.Chosen) -> None:

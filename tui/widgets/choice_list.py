@@ -88,8 +88,8 @@ class ChoiceList(ScrollView, can_focus=True):
 
     def watch_chosen(self, before: int, now: int) -> None:
         """Repaint the two rows that changed."""
-        for index in (before, now):
-            self.refresh(Region(0, index - self.scroll_offset.y, self.size.width, 1))
+        self.refresh_line(before)
+        self.refresh_line(now)
         self._reveal()
         self.post_message(self.Moved(now))
 

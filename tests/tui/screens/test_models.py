@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,20 @@ from engine.errors import EngineFault
 from engine.values import Fits, Hub, ModelRef
 from tests.tui.readings import GIB, Shown, gpu, ram, reading
 from tests.tui.screens.entries import ENTRIES, FREE, NOW, entry
-from tui.model_entries import FreeMemory, ModelEntry, estimate_fit, fit_word, free_memory, model_entries
+from tests.tui.verbs import folders
+from tui.model_entries import (
+    FreeMemory,
+    ModelEntry,
+    estimate_fit,
+    fit_word,
+    free_memory,
+    measured,
+    model_entries,
+)
 from tui.screens.dialog import Line
 from tui.screens.models import ModelChoice, ModelsScreen
 from tui.widgets.choice_list import ChoiceList
+from tui.widgets.row_view import RowView
 
 
 class Picker:
@@ -22,7 +33,9 @@ class Picker:
 
     def __init__(self, entries: Sequence[ModelEntry] = ENTRIES, loaded: str = "") -> None:
         self.app = Shown()
-        self.screen = ModelsScreen(lambda: entries, FREE, loaded=loaded, clock=lambda: NOW)
+        self.screen = ModelsScreen(
+            lambda: entries, FREE, loaded=loaded, measure=lambda entry: entry, clock=lambda: NOW
+        )
         self.results: list[ModelChoice | None] = []
 
     async def open(self, pilot: Pilot[None]) -> None:
@@ -131,7 +144,7 @@ async def test_the_list_is_made_beside_the_screen() -> None:
         return ENTRIES
 
     picker = Picker()
-    picker.screen = ModelsScreen(slow, FREE)
+    picker.screen = ModelsScreen(slow, FREE, measure=lambda entry: entry)
     async with picker.app.run_test(size=(80, 24)) as pilot:
         picker.app.push_screen(picker.screen)
         await pilot.pause()
@@ -226,3 +239,27 @@ def test_models_used_last_come_first_and_those_with_a_problem_last() -> None:
     found = model_entries([model("a"), model("b", "broken"), model("c"), model("d")], {"c": 5.0, "d": 9.0})
     assert [each.model.name for each in found] == ["d", "c", "a", "b"]
     assert found[0].details == (("runs as", "A"), ("from", "modelscope · d · 0123456789ab"))
+
+
+def test_a_close_look_finds_the_kv_cache_and_what_is_wrong_with_the_headers(tmp_path: Path) -> None:
+    good = ModelEntry(model=ModelRef(name="a", folder=folders.sound(tmp_path / "a")), context_window=4096)
+    tokens, heads_and_layers = 4096, 2 * folders.LAYERS
+    assert measured(good).kv_bytes == tokens * heads_and_layers * folders.HIDDEN * 4
+    weights = good.model.folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert measured(good).problem != ""
+
+
+async def test_a_close_look_corrects_the_row_and_the_details_while_the_list_is_shown() -> None:
+    def look(entry: ModelEntry) -> ModelEntry:
+        if entry.model.name == "guide":
+            return replace(entry, problem="Its shard is truncated.")
+        return replace(entry, kv_bytes=GIB * 90)
+
+    picker = Picker()
+    picker.screen = ModelsScreen(lambda: ENTRIES, FREE, measure=look, clock=lambda: NOW)
+    async with picker.app.run_test(size=(120, 40)) as pilot:
+        await picker.open(pilot)
+        assert [row.split()[3] for row in picker.rows()[:5]] == ["no", "GPU+RAM", "disk", "disk", "no"]
+        details = picker.screen.query_one("#details", RowView)
+        assert "Its shard is truncated." in details.render_line(0).text
