@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 from tui.format import format_rate
 from tui.gauges import Gauge, device_gauges, joined
 from tui.safe_text import safe_line
-from tui.settled import History, Settled
+from tui.settled import History, Settled, engine_moved
 from tui.widgets.device_gauge import FULL_DETAIL, SHAPES, SOLID, gauge_rows, part_label, short_row
 from tui.widgets.row_view import RowView
 from tui.widgets.rows import Row, Span, padded, spread, wrapped
 
 if TYPE_CHECKING:
     from textual import events
+    from textual.timer import Timer
 
     from engine import MemoryReading
     from engine.events import MemoryLedger
 
 _PAUSE = 0.5
+_QUIET_PAUSE = 2.0
+"""Where only others moved: over a slow link their every stir is not worth its bytes."""
 _FOLDED_ROWS = 2
 
 
@@ -36,35 +39,36 @@ class MemoryPanel(RowView):
         self._ledger: MemoryLedger | None = None
         self._history = History()
         self._painted_at = 0.0
-        self._is_due = False
+        self._due: Timer | None = None
+        self._due_at = 0.0
 
     def show_reading(self, reading: MemoryReading) -> None:
-        """Take a reading of the machine; it is painted within half a second."""
-        self._settled.take(reading)
-        self._history.note(reading)
-        self._paint_soon()
+        """Take a reading: painted within half a second where the engine moved, else within two."""
+        before = self._settled.reading
+        now = self._settled.take(reading)
+        self._history.note(now)
+        self._paint_within(_PAUSE if before is None or engine_moved(before, now) else _QUIET_PAUSE)
 
     def show_ledger(self, ledger: MemoryLedger | None) -> None:
         """Take what the engine says it holds; None when it holds nothing any more."""
-        self._ledger = ledger
-        self._paint_soon()
+        if ledger != self._ledger:
+            self._ledger = ledger
+            self._paint_within(_PAUSE)
 
     def on_resize(self, _: events.Resize) -> None:
         """Draw with the detail that fits the new size."""
         self.show_rows(self._drawn())
 
-    def _paint_soon(self) -> None:
-        if self._is_due or not self.is_mounted:
+    def _paint_within(self, pause: float) -> None:
+        due_at = self._painted_at + pause
+        if not self.is_mounted or (self._due is not None and self._due_at <= due_at):
             return
-        wait = self._painted_at + _PAUSE - monotonic()
-        if wait <= 0:
-            self._paint()
-        else:
-            self._is_due = True
-            self.set_timer(wait, self._paint)
+        if self._due is not None:
+            self._due.stop()
+        self._due, self._due_at = self.set_timer(max(0.001, due_at - monotonic()), self._paint), due_at
 
     def _paint(self) -> None:
-        self._is_due = False
+        self._due = None
         self._painted_at = monotonic()
         self.show_rows(self._drawn())
 
