@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +15,8 @@ from sessions.errors import DamagedStore, SessionError, StorageFailed, UnsafeJou
 Connect = Callable[[Path], sqlite3.Connection]
 
 BUSY_SECONDS = 5.0
+# SQLite sleeps 1, 2 and 5 ms within it; then we ask again.
+_LOOK_MILLISECONDS = 8
 _SYNCHRONOUS_FULL = 2
 # What a statement can raise: SQLite's own, the system's, ours, and values that have no place in a row.
 FAILURES = (sqlite3.Error, OSError, SessionError, ValueError, OverflowError)
@@ -95,7 +98,7 @@ def transaction(connection: sqlite3.Connection, kind: str = "immediate") -> Iter
         connection: outside a transaction.
         kind: `immediate` to write, `deferred` for a consistent view of several statements.
     """
-    connection.execute(f"begin {kind}")
+    _begin(connection, kind)
     try:
         yield
         connection.execute("commit")
@@ -103,6 +106,30 @@ def transaction(connection: sqlite3.Connection, kind: str = "immediate") -> Iter
         if connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 connection.rollback()
+
+
+def _begin(connection: sqlite3.Connection, kind: str) -> None:
+    """Begin as soon as the other writer pauses, at most BUSY_SECONDS from now.
+
+    SQLite by itself looks ever more rarely, up to every 100 ms, and a busy writer starves the others.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    connection.execute(f"pragma busy_timeout = {_LOOK_MILLISECONDS}")
+    try:
+        while not _has_begun(connection, kind, is_last=time.monotonic() > deadline):
+            pass
+    finally:
+        connection.execute(f"pragma busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def _has_begun(connection: sqlite3.Connection, kind: str, is_last: bool) -> bool:
+    try:
+        connection.execute(f"begin {kind}")
+    except sqlite3.OperationalError as error:
+        if is_last or error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
 
 
 def explain(error: Exception, path: Path) -> SessionError:
