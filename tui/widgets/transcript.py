@@ -158,6 +158,12 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
             self._is_following = self.scroll_offset.y >= self._limit
             self.refresh()
 
+    def draw_now(self) -> None:
+        """Show what was appended without waiting for the next frame."""
+        if self._frame_timer is not None:
+            self._frame_timer.stop()
+        self._draw_frame()
+
     def _put(self, turn: Turn) -> None:
         turn.set_width(self._body_width())
         self._keys[turn.key] = len(self._turns)

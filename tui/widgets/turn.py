@@ -16,6 +16,7 @@ from tui.widgets.stream import Stream
 from tui.widgets.turn_parts import BODY_INDENT, HEAD_INDENT, ContextLine, Foot, Head, TurnMark
 
 _NOTHING = safe("")
+_UNLIKE = Row(lead=-1)
 
 
 class PastTurn(NamedTuple):
@@ -124,7 +125,7 @@ class Turn:
         self.is_open = False
         self._relabel_fold(is_over=True)
         self._speaker.note = footer
-        self._touched.add(self._speaker)
+        self._touched |= {self._speaker, self._foot}
         self._foot.say(waiting=False, mark=mark, sentence=sentence)
 
     def _relabel_fold(self, *, is_over: bool) -> None:
@@ -169,9 +170,11 @@ class Turn:
         """Cut all text into pieces."""
         streams = (self._asked, self._reasoning, self._reply)
         if any(stream.is_behind for stream in streams):
+            kept = 0 if self._asked.is_behind else self._first_open()
             for stream in streams:
                 stream.catch_up()
-            self._assemble()
+            self._update_foot()
+            self._assemble(kept)
 
     def settle(self, first: int, last: int) -> bool:
         """Lay out what lies in the rows `first` to `last`; True if that changed a height."""
@@ -212,8 +215,8 @@ class Turn:
         """Show what was added since the last time; return the rows that look different now."""
         start = self._first_open()
         top = self._blocks.top(start)
-        before = self._rows_from(start)
-        self._update_foot()
+        before = self._drawn_from(start)
+        self._blocks.touch(len(self._blocks) - 1)
         self.catch_up()
         after = self._rows_from(start)
         pairs = zip_longest(before, after, fillvalue=BLANK)
@@ -222,8 +225,8 @@ class Turn:
 
     def _update_foot(self) -> None:
         is_empty = not self._reply and not self._reasoning
-        self._foot.say(waiting=self.is_open and is_empty, mark=self._foot.mark, sentence=self._foot.sentence)
-        self._blocks.touch(len(self._blocks) - 1)
+        foot = self._foot
+        foot.say(waiting=self.is_open and is_empty, mark=foot.mark, sentence=foot.sentence)
 
     def _speaker_index(self) -> int:
         return (self._context is not None) + 1 + len(self._asked.blocks())
@@ -248,18 +251,27 @@ class Turn:
     def _touched_rows(self, start: int) -> list[int]:
         """The rows above the open blocks that changed on their own: the reply's head and the fold."""
         speaker = self._speaker_index()
-        blocks = {self._speaker: speaker, self._fold: speaker + 1}
+        blocks: dict[Block, int] = {self._speaker: speaker, self._fold: speaker + 1}
+        self._touched.discard(self._foot)
         rows = [self._blocks.top(blocks[block] + 1) - 1 for block in self._touched if blocks[block] < start]
         self._touched.clear()
         return rows
+
+    def _drawn_from(self, start: int) -> list[Row]:
+        """The rows as they were drawn last; a foot that has changed meanwhile is unlike any other."""
+        rows = self._rows_from(start)
+        if self._foot not in self._touched:
+            return rows
+        foot_height = self._blocks.height - self._blocks.top(len(self._blocks) - 1)
+        return rows[: len(rows) - len(self._foot.rows(self._width))] + [_UNLIKE] * foot_height
 
     def _rows_from(self, start: int) -> list[Row]:
         return [
             row for index in range(start, len(self._blocks)) for row in self._blocks[index].rows(self._width)
         ]
 
-    def _assemble(self) -> None:
-        """Put the blocks on top of one another."""
+    def _assemble(self, kept: int = 0) -> None:
+        """Put the blocks on top of one another; the first `kept` of them are as they were."""
         blocks: list[Block] = [] if self._context is None else [self._context]
         blocks += [self._you, *self._asked.blocks(), self._speaker]
         if self._reasoning:
@@ -267,7 +279,4 @@ class Turn:
             blocks += self._reasoning.blocks() if self._fold.is_open else []
         blocks += self._reply.blocks()
         blocks.append(self._foot)
-        kept = 0
-        while kept < min(len(blocks), len(self._blocks)) and blocks[kept] is self._blocks[kept]:
-            kept += 1
         self._blocks.replace(kept, blocks[kept:])
