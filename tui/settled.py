@@ -13,7 +13,8 @@ from tui.gauges import gpu_title
 if TYPE_CHECKING:
     from engine import GpuReading, MemoryReading, RamReading
 
-_SHARE_OF_TOTAL = 500
+_SHARE_OF_VRAM = 500
+_SHARE_OF_RAM = 200
 _ENGINE_STEP = 2 * MIB
 _SPAN_SECONDS = 60
 _BIN_SECONDS = 2
@@ -28,14 +29,25 @@ class Settled:
     def __init__(self) -> None:
         self.reading: MemoryReading | None = None
 
-    def take(self, reading: MemoryReading) -> None:
-        """Take what moved of a reading."""
+    def take(self, reading: MemoryReading) -> MemoryReading:
+        """Take what moved of a reading, and return what is to be shown."""
         before = self.reading
         if before is not None:
             old = {gpu.uuid: gpu for gpu in before.gpus}
             gpus = tuple(_quiet_gpu(old.get(gpu.uuid, gpu), gpu) for gpu in reading.gpus)
             reading = msgspec.structs.replace(reading, gpus=gpus, ram=_quiet_ram(before.ram, reading.ram))
         self.reading = reading
+        return reading
+
+
+def engine_moved(before: MemoryReading, now: MemoryReading) -> bool:
+    """Whether it is the engine whose memory or reading from disk changed, not only others'."""
+    return _engine_figures(before) != _engine_figures(now)
+
+
+def _engine_figures(reading: MemoryReading) -> tuple[object, ...]:
+    own = tuple(gpu.own_bytes for gpu in reading.gpus)
+    return own, reading.ram.engine_bytes, reading.ram.engine_anonymous_bytes, reading.disk_read_bps
 
 
 def _quiet_gpu(old: GpuReading, new: GpuReading) -> GpuReading:
@@ -44,7 +56,7 @@ def _quiet_gpu(old: GpuReading, new: GpuReading) -> GpuReading:
         new.vram_total,
         new.own_bytes is None,
     )
-    step = max(_ENGINE_STEP, new.vram_total // _SHARE_OF_TOTAL)
+    step = max(_ENGINE_STEP, new.vram_total // _SHARE_OF_VRAM)
     moved = (
         abs(old.vram_used - new.vram_used) > step or abs((old.own_bytes or 0) - (new.own_bytes or 0)) > step
     )
@@ -53,7 +65,7 @@ def _quiet_gpu(old: GpuReading, new: GpuReading) -> GpuReading:
 
 def _quiet_ram(old: RamReading, new: RamReading) -> RamReading:
     same = (old.limit, old.total_bytes) == (new.limit, new.total_bytes)
-    step = max(_ENGINE_STEP, new.total_bytes // _SHARE_OF_TOTAL)
+    step = max(_ENGINE_STEP, new.total_bytes // _SHARE_OF_RAM)
     moved = (
         abs(old.ram_used - new.ram_used) > step
         or abs(old.page_cache_bytes - new.page_cache_bytes) > step

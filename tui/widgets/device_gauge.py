@@ -71,8 +71,11 @@ def legend_row(parts: Iterable[Part], width: int) -> Row:
     labels = [part_label(part) for part in parts]
     texts = [label.text for label in labels]
     joint = next((joint for joint in _JOINTS if len(joint.join(texts)) <= width), _JOINTS[-1])
-    spans = [span for label in labels for span in (Span(joint, "line"), label)][1:]
-    return padded(tuple(spans), width)
+    # A blank in the colour of its neighbour costs the terminal no change of colour.
+    spans = [
+        span for label in labels for span in (Span(joint, "line" if joint.strip() else label.ink), label)
+    ]
+    return padded(tuple(spans[1:]), width)
 
 
 def part_label(part: Part) -> Span:

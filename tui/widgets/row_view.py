@@ -59,4 +59,4 @@ class RowView(Widget):
         width = self.content_size.width
         row = self._rows[y] if y < len(self._rows) else ()
         segments = [Segment(span.text, self._inks.style(span.ink)) for span in row]
-        return Strip(segments).adjust_cell_length(width, self._inks.style("text"))
+        return Strip(segments).adjust_cell_length(width, self._inks.style("text")).simplify()

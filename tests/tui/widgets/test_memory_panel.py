@@ -27,9 +27,9 @@ def lines(panel: MemoryPanel) -> list[str]:
 
 
 async def settle(pilot: Pilot[None], panel: MemoryPanel) -> None:
-    for _ in range(100):
+    for _ in range(200):
         await pilot.pause(0.02)
-        if not panel._is_due:
+        if panel._due is None:
             return
     pytest.fail("the panel never painted")
 
@@ -125,7 +125,7 @@ async def test_many_readings_are_one_repaint() -> None:
         for step in range(100):
             panel.show_reading(reading(gpu(used=50.0 + step / 4)))
         assert panel.painted == []
-        assert panel._is_due
+        assert panel._due is not None
         await settle(pilot, panel)
         rows = [region.y for region in panel.painted]
         assert len(rows) == len(set(rows))
@@ -172,3 +172,15 @@ async def test_an_unmounted_panel_takes_readings_and_draws_them_when_it_is_shown
     async with Shown(Static("x"), panel).run_test(size=(34, 20)) as pilot:
         await pilot.pause()
         assert lines(panel)[0].startswith("GPU 0")
+
+
+async def test_the_engine_s_own_change_is_shown_sooner_than_other_people_s() -> None:
+    panel = MemoryPanel()
+    async with Shown(panel).run_test(size=(34, 20)):
+        panel.show_reading(reading(gpu()))
+        panel.show_reading(reading(gpu(used=60.0)))
+        assert panel._due_at - panel._painted_at == pytest.approx(2.0)
+        panel.show_reading(reading(gpu(used=61.0, own=19.8)))
+        assert panel._due_at - panel._painted_at == pytest.approx(0.5)
+        panel.show_reading(reading(gpu(used=90.0, own=19.8)))
+        assert panel._due_at - panel._painted_at == pytest.approx(0.5)

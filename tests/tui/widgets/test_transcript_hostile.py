@@ -57,7 +57,8 @@ def test_check_15_hostile_text_in_the_transcript_writes_no_sequence_of_its_own(t
     assert len(texts) == 300
     file = tmp_path / "texts.json"
     file.write_text(json.dumps(texts))
-    terminal = Terminal((sys.executable, "-m", "tests.tui.widgets.transcript_app", str(file)), columns=100)
+    program = (sys.executable, "-m", "tests.tui.widgets.transcript_app", "hostile", str(file))
+    terminal = Terminal(program, columns=100)
     try:
         assert terminal.wait(60) == 0
     finally:

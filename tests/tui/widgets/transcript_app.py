@@ -1,7 +1,9 @@
-"""An app that is a transcript and nothing else; as a program it pages through hostile text.
+"""An app that is a transcript and nothing else; as a program it shows what a file says.
 
-`python -m tests.tui.widgets.transcript_app FILE`: each string of the JSON list in FILE becomes a turn, whose
-every text is that string; the reply comes a character at a time. It ends when all has been on the screen.
+`python -m tests.tui.widgets.transcript_app hostile FILE`: each string of the JSON list in FILE becomes a turn,
+whose every text is that string; the reply comes a character at a time. It ends when all was on the screen.
+`python -m tests.tui.widgets.transcript_app stream FILE`: the string streams; at its end the app writes the
+rows it believes to be on the screen into FILE.rows, and waits.
 """
 
 from __future__ import annotations
@@ -88,5 +90,30 @@ class HostileApp(TranscriptApp):
         self.exit()
 
 
+class StreamingApp(TranscriptApp):
+    """Streams one reply after another, then writes down what should be on the screen."""
+
+    def __init__(self, text: str, rows_file: Path) -> None:
+        super().__init__()
+        self.text = text
+        self.rows_file = rows_file
+
+    def on_mount(self) -> None:
+        self.run_worker(self.show())
+
+    async def show(self) -> None:
+        self.transcript.add_turn("1", safe("first"), safe("model"))
+        for at in range(0, len(self.text), 40):
+            self.transcript.append("1", safe(self.text[at : at + 40]), reasoning=at < 200)
+            await asyncio.sleep(0.01)
+        self.transcript.finish("1", safe("212 tok"), TurnMark.STOPPED)
+        await asyncio.sleep(0.5)
+        self.rows_file.write_text(json.dumps(self.rows()))
+
+
 if __name__ == "__main__":
-    HostileApp(json.loads(Path(sys.argv[1]).read_text())).run()
+    content = json.loads(Path(sys.argv[2]).read_text())
+    if sys.argv[1] == "hostile":
+        HostileApp(content).run()
+    else:
+        StreamingApp(content, Path(f"{sys.argv[2]}.rows")).run()
