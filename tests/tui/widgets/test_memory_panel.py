@@ -176,8 +176,9 @@ async def test_an_unmounted_panel_takes_readings_and_draws_them_when_it_is_shown
 
 async def test_the_engine_s_own_change_is_shown_sooner_than_other_people_s() -> None:
     panel = MemoryPanel()
-    async with Shown(panel).run_test(size=(34, 20)):
+    async with Shown(panel).run_test(size=(34, 20)) as pilot:
         panel.show_reading(reading(gpu()))
+        await settle(pilot, panel)
         panel.show_reading(reading(gpu(used=60.0)))
         assert panel._due_at - panel._painted_at == pytest.approx(2.0)
         panel.show_reading(reading(gpu(used=61.0, own=19.8)))
