@@ -66,6 +66,11 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         """It shows the end, and goes on to."""
         return self._is_following
 
+    @property
+    def is_laid_out(self) -> bool:
+        """All that was given is on its rows: no frame and no slice is waited for."""
+        return self._frame_timer is None and self._rest_timer is None
+
     def add_turn(self, turn_key: str, prompt: SafeText, speaker: SafeText) -> None:
         """Show a prompt, and wait for its reply.
 

@@ -49,9 +49,12 @@ class TranscriptCursor(Widget):
 
     def on_focus(self) -> None:
         """Choose the last message, if none is."""
+        self._choose_any()
+        self.refresh()
+
+    def _choose_any(self) -> None:
         if self._cursor is None and len(self._turns):
             self._cursor = 2 * len(self._turns) - 1
-        self.refresh()
 
     def on_blur(self) -> None:
         """Take the cursor off the screen."""
@@ -72,6 +75,31 @@ class TranscriptCursor(Widget):
         self.action_move(2 * len(self._turns))
         self.scroll_end(animate=False)
 
+    def search(self, text: str) -> bool:
+        """Choose the next message upwards that holds `text`, in any case, and show where; False for none."""
+        wanted, count = text.casefold(), 2 * len(self._turns)
+        start = count if self._cursor is None else self._cursor
+        for step in range(1, count + 1):
+            cursor = (start - step) % count
+            turn = self._turns[cursor // 2]
+            if wanted in (turn.reply if cursor % 2 else turn.prompt).casefold():
+                self._choose(cursor)
+                self._show_text(cursor, wanted)
+                return True
+        return False
+
+    def _show_text(self, cursor: int, wanted: str) -> None:
+        """Scroll to the first row of a message that holds a text."""
+        turn = self._turns[cursor // 2]
+        rows = turn.rows()
+        turn.remeasure()
+        self._turns.touch(cursor // 2)
+        first = turn.reply_top if cursor % 2 else 0
+        found = next((row for row in range(first, len(rows)) if wanted in rows[row].text.casefold()), first)
+        place = self._turns.top(cursor // 2) + found
+        if not self.scroll_offset.y <= place < self.scroll_offset.y + self.size.height:
+            self.scroll_to(y=max(0, place - self.size.height // 3), animate=False)
+
     def _choose(self, cursor: int) -> None:
         self._cursor = cursor
         top = self._turns.top(cursor // 2)
@@ -85,6 +113,7 @@ class TranscriptCursor(Widget):
 
     @property
     def _chosen(self) -> Turn | None:
+        self._choose_any()
         return None if self._cursor is None else self._turns[self._cursor // 2]
 
     def _chosen_text(self, turn: Turn) -> SafeText:
@@ -107,6 +136,7 @@ class TranscriptCursor(Widget):
 
     def action_toggle_reasoning(self) -> None:
         """Open or fold the thinking of the chosen turn."""
+        self._choose_any()
         if self._cursor is not None:
             self.toggle_reasoning(self._cursor // 2)
 

@@ -1,7 +1,7 @@
 """An app that is a transcript and nothing else; as a program it shows what a file says.
 
-`python -m tests.tui.widgets.transcript_app hostile FILE`: each string of the JSON list in FILE becomes a turn,
-whose every text is that string; the reply comes a character at a time. It ends when all was on the screen.
+`python -m tests.tui.widgets.transcript_app hostile FILE`: each string of the JSON list in FILE becomes a
+turn, whose every text is that string; the reply comes a character at a time. It ends when all was shown.
 `python -m tests.tui.widgets.transcript_app stream FILE`: the string streams; at its end the app writes the
 rows it believes to be on the screen into FILE.rows, and waits.
 """
