@@ -30,6 +30,7 @@ class Detokenizer:
         """
         self._decode = decoder_of(tokenizer)
         self._tags = tag_ids(tokenizer)
+        self._new: list[int] = []
         self._restart(list(before[-BEFORE:]))
 
     def add(self, token_id: int) -> str:
@@ -43,6 +44,8 @@ class Detokenizer:
         piece = text[len(self._shown_text) :]
         if piece:
             self._restart(self._new)
+        elif len(self._new) >= LONGEST_RUN:
+            self._new = self._new[-BEFORE:]
         return piece
 
     def flush(self) -> str:
@@ -54,7 +57,7 @@ class Detokenizer:
     def _restart(self, shown: list[int]) -> None:
         self._shown = shown
         self._shown_text = self._decode(shown)
-        self._new: list[int] = []
+        self._new = []
 
 
 def decoder_of(tokenizer: TextTokenizer) -> Decode:

@@ -6,7 +6,6 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from engine.hf.kv import common_prefix
@@ -67,14 +66,9 @@ class PromptWriter:
         tidy = alternating(messages, keep_last=unfinished)
         if unfinished and not tidy[-1].content.strip():
             return self._reopened(tidy)
-        pieces = self._pieces(tidy)
-        marks = {content: f"@{secrets.token_hex(8)}@" for content in pieces}
-        marked = [_with_content(message, marks.get(message.content)) for message in tidy]
+        marked, pieces = self._marked(tidy)
         text = self.template.render(marked, unfinished=unfinished)
-        token_ids = [
-            *self._lead,
-            *self._joined(text, {marks[content]: pieces[content] for content in pieces}),
-        ]
+        token_ids = [*self._lead, *self._joined(text, pieces)]
         if unfinished:
             return Prompt(token_ids, len(token_ids))
         bare = self.template.render(marked, bare=True)
@@ -90,16 +84,25 @@ class PromptWriter:
         opening = "" if prompt.thinking else f"{OPEN}\n"
         return Prompt(prompt.token_ids + self._encode(opening + reasoning), prompt.settled, thinking=True)
 
-    def _pieces(self, tidy: list[ChatMessage]) -> dict[str, TokenIds]:
-        """Give ids to the contents that the tokenizer would not read as what they are."""
+    def _marked(self, tidy: list[ChatMessage]) -> tuple[list[ChatMessage], dict[str, TokenIds]]:
+        """Put a mark in place of every content that has ids of its own, and return these by mark."""
+        marked: list[ChatMessage] = []
         pieces: dict[str, TokenIds] = {}
         for message in tidy:
-            known = self._replies.get(message.content.strip())
-            if known is not None and message.role is Role.ASSISTANT:
-                pieces[message.content] = known
-            elif self._control is not None and self._control.search(message.content):
-                pieces[message.content] = self._as_text(message.content, self._control)
-        return pieces
+            token_ids = self._own_ids(message)
+            mark = f"@{secrets.token_hex(8)}@"
+            marked.append(message if token_ids is None else _with_content(message, mark))
+            if token_ids is not None:
+                pieces[mark] = token_ids
+        return marked, pieces
+
+    def _own_ids(self, message: ChatMessage) -> TokenIds | None:
+        """Give ids to a content that the tokenizer, left alone, would not read as what it is."""
+        if message.role is Role.ASSISTANT and (known := self._replies.get(message.content.strip())):
+            return known
+        if self._control is not None and self._control.search(message.content):
+            return self._as_text(message.content, self._control)
+        return None
 
     def _joined(self, text: str, pieces: dict[str, TokenIds]) -> TokenIds:
         if not pieces:
@@ -111,8 +114,12 @@ class PromptWriter:
 
     def _as_text(self, content: str, control: re.Pattern[str]) -> TokenIds:
         """Tokenize a text in which no control token may arise: each one's string is cut behind its start."""
-        cuts = [0, *(match.start() + 1 for match in control.finditer(content)), len(content)]
-        return [token_id for start, end in pairwise(cuts) for token_id in self._encode(content[start:end])]
+        token_ids: TokenIds = []
+        while match := control.search(content):
+            cut = match.start() + 1
+            token_ids += self._encode(content[:cut])
+            content = content[cut:]
+        return token_ids + self._encode(content)
 
     def _encode(self, text: str) -> TokenIds:
         token_ids: TokenIds = self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
@@ -138,9 +145,7 @@ def alternating(messages: Sequence[ChatMessage], *, keep_last: bool = False) -> 
     return [*tidy, *messages[len(ended) :]]
 
 
-def _with_content(message: ChatMessage, content: str | None) -> ChatMessage:
-    if content is None:
-        return message
+def _with_content(message: ChatMessage, content: str) -> ChatMessage:
     return ChatMessage(role=message.role, content=content, reasoning=message.reasoning)
 
 

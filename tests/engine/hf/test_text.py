@@ -84,6 +84,14 @@ def test_a_reply_cut_inside_a_character_ends_with_a_replacement_mark() -> None:
     assert set(detokenizer.flush()) == {"\ufffd"}
 
 
+def test_tokens_without_a_text_cost_no_more_and_more_memory() -> None:
+    tokenizer = tiny_models.make_tokenizer()
+    detokenizer = Detokenizer(tokenizer)
+    assert not any(detokenizer.add(tokenizer.pad_token_id) for _ in range(1000))
+    assert len(detokenizer._new) <= 32
+    assert "".join(map(detokenizer.add, tokenizer("a fox")["input_ids"])) == "a fox"
+
+
 def test_a_tokenizer_without_a_rust_backend_decodes_the_same() -> None:
     class Slow:
         def __init__(self) -> None:
