@@ -14,25 +14,27 @@ _ADDED = ("table", "strikethrough")
 _LEFT_OUT = ("html_block", "html_inline", "reference")
 
 
-@cache
-def _grammar() -> MarkdownIt:
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("commonmark").enable(list(_ADDED)).disable(list(_LEFT_OUT))
+_MOST_COLUMNS = 64
+"""Of a table; more of them, times rows that leave them empty, would be cells by the ten thousand."""
 
 
 @cache
-def _block_grammar() -> MarkdownIt:
+def _grammar(*left_out: str) -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark").enable(list(_ADDED)).disable([*_LEFT_OUT, "inline"])
+    return MarkdownIt("commonmark").enable(list(_ADDED)).disable([*_LEFT_OUT, *left_out])
+
+
+def _left_out(source: str) -> tuple[str, ...]:
+    has_wide_table = any(line.count("|") > _MOST_COLUMNS for line in source.split("\n"))
+    return ("table",) if has_wide_table else ()
 
 
 def parse(source: str) -> list[Token]:
     """Tokens of a text, inline ones as children."""
-    return _grammar().parse(source)
+    return _grammar(*_left_out(source)).parse(source)
 
 
 def parse_blocks(source: str) -> list[Token]:
     """Tokens of a text without its inline ones: enough to see where blocks begin."""
-    return _block_grammar().parse(source)
+    return _grammar("inline", *_left_out(source)).parse(source)

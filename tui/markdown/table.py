@@ -68,11 +68,13 @@ def _column_widths(table: Table, room: int) -> list[int]:
 
 
 def _narrowed(wanted: list[int], room: int) -> list[int]:
-    """Take from the widest columns until all of them fit, or all are as narrow as may be."""
-    limit = max(wanted)
-    while sum(min(want, limit) for want in wanted) > room and limit > _NARROWEST:
-        limit -= 1
-    return [min(want, limit) for want in wanted]
+    """Narrow the widest columns until all of them fit, or all are as narrow as may be."""
+    low, high = _NARROWEST, max(*wanted, _NARROWEST)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = sum(min(want, middle) for want in wanted) <= room
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return [min(want, low) for want in wanted]
 
 
 def _record(cells: Sequence[Cell], widths: list[int], lead: Spans) -> list[Row]:

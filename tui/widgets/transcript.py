@@ -191,7 +191,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
     def _draw_frame(self) -> None:
         """Show what came since the last frame."""
         self._frame_timer = None
-        self._next_frame = time.monotonic() + SECONDS_PER_FRAME
+        began = time.monotonic()
         rows: list[int] = []
         for turn_key in self._growing:
             index = self._keys[turn_key]
@@ -201,6 +201,9 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         self._growing.clear()
         self._fit()
         self._refresh_rows(rows)
+        now = time.monotonic()
+        # A block that is slow to lay out is drawn less often, so that keys are still answered.
+        self._next_frame = now + max(SECONDS_PER_FRAME, 3 * (now - began))
 
     def _refresh_rows(self, rows: Iterable[int]) -> None:
         """Have rows drawn again, only as far as they differ from what is on the screen."""

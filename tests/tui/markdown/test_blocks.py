@@ -68,3 +68,8 @@ def test_any_width_can_be_laid_out(width: int) -> None:
     assert rows
     if width >= 20:
         assert all(cell_len(row.drawn.rstrip()) <= width for row in rows)
+
+
+def test_a_table_of_very_many_columns_is_shown_as_it_is_written() -> None:
+    head = "|a" * 70 + "|"
+    assert "".join(drawn(f"{head}\n{'|-' * 70}|\n|b|", 200)).startswith("|a|a")
