@@ -82,9 +82,11 @@ class SessionStore:
         self._reader.shutdown()
 
     def __enter__(self) -> Self:
+        """Open it."""
         return self.open()
 
     def __exit__(self, *_: object) -> None:
+        """Close it, whatever happened."""
         self.close()
 
     @property

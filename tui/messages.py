@@ -16,6 +16,7 @@ class CopyRequested(Message):
     """
 
     def __init__(self, turn_key: str, text: SafeText) -> None:
+        """Say which message, and its text."""
         super().__init__()
         self.turn_key = turn_key
         self.text = text
@@ -30,6 +31,7 @@ class EditRequested(Message):
     """
 
     def __init__(self, turn_key: str, prompt: SafeText) -> None:
+        """Say which turn, and the prompt to begin with."""
         super().__init__()
         self.turn_key = turn_key
         self.prompt = prompt
@@ -43,6 +45,7 @@ class RegenerateRequested(Message):
     """
 
     def __init__(self, turn_key: str) -> None:
+        """Say which turn."""
         super().__init__()
         self.turn_key = turn_key
 
@@ -55,6 +58,7 @@ class PromptSubmitted(Message):
     """
 
     def __init__(self, text: SafeText) -> None:
+        """Take what was written."""
         super().__init__()
         self.text = text
 

@@ -27,6 +27,7 @@ class Settled:
     """
 
     def __init__(self) -> None:
+        """Begin without a reading."""
         self.reading: MemoryReading | None = None
 
     def take(self, reading: MemoryReading) -> MemoryReading:
@@ -79,6 +80,7 @@ class History:
     """The share of every device that was in use, in steps of two seconds over the last minute."""
 
     def __init__(self) -> None:
+        """Begin without a past."""
         self._shares: dict[str, deque[float]] = {}
         self._bin: int | None = None
 

@@ -60,6 +60,7 @@ class Piece(Block):
     """
 
     def __init__(self, source: str, *, gap: bool = False, joins: bool = False) -> None:
+        """Take the source as written; nothing is laid out yet."""
         super().__init__()
         self.source = source
         self.gap = gap
@@ -89,6 +90,7 @@ class PlainPiece(Piece):
     """Lines shown as they were written, in one ink."""
 
     def __init__(self, source: str, ink: Ink = (), *, gap: bool = False, joins: bool = False) -> None:
+        """Take text that is shown as it is, in one ink."""
         super().__init__(source, gap=gap, joins=joins)
         self.ink = ink
 
@@ -108,6 +110,7 @@ class MarkdownPiece(Piece):
     def __init__(
         self, source: str, ordinal: int | None = None, *, gap: bool = False, joins: bool = False
     ) -> None:
+        """Take Markdown; `ordinal` numbers the first item of a list that goes on."""
         super().__init__(source, gap=gap, joins=joins)
         self.ordinal = ordinal
 
@@ -131,6 +134,7 @@ class CodePiece(Piece):
     """
 
     def __init__(self, source: str, language: str, *, gap: bool = False, joins: bool = False) -> None:
+        """Take code without its fences."""
         super().__init__(source, gap=gap, joins=joins)
         self.language = language
 

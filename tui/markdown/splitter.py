@@ -61,6 +61,7 @@ class PlainSplitter:
     """Plain text cut at its newlines."""
 
     def __init__(self, ink: Ink = ()) -> None:
+        """Begin with nothing read."""
         self._ink = ink
         self._tail = ""
         self._joins = False
@@ -90,6 +91,7 @@ class MarkdownSplitter:
     """Markdown cut at its blocks, the items of its lists, and every `CODE_LINES` lines of code."""
 
     def __init__(self) -> None:
+        """Begin with nothing read."""
         self._tail = ""
         self._looked_at = 0
         self._gap = False

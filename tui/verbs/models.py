@@ -46,6 +46,7 @@ class Fitting:
     """Says how models fit; the devices are looked at once."""
 
     def __init__(self, arguments: argparse.Namespace, settings: Settings) -> None:
+        """Look once at what is free, within the flags and the settings."""
         self._budgets = engine.live_budgets(flags.budgets_of(arguments, settings.budgets.request()))
         self._context_window = arguments.context or settings.context_window
         self._quantization = flags.quantization_of(arguments) or settings.quantization

@@ -23,6 +23,7 @@ class ProgressLine:
     """Shows how far a load or a prefill is; silent where stderr is no terminal."""
 
     def __init__(self) -> None:
+        """Stay quiet where nobody watches."""
         self._is_on = sys.stderr.isatty()
         self._shown = ""
         self._next_at = 0.0

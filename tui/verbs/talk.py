@@ -27,6 +27,7 @@ class Talk:
     """
 
     def __init__(self) -> None:
+        """Prepare; the process starts with the `with` block."""
         # None stands for Ctrl+C: putting it there is all that a signal handler may safely do.
         self._events: queue.SimpleQueue[events.AnyEvent | None] = queue.SimpleQueue()
         self._turn_ids = itertools.count(1)

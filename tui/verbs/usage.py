@@ -16,6 +16,7 @@ class Refusal(Exception):  # noqa: N818 -- named for what happened, like the tre
     """
 
     def __init__(self, message: str, hint: str = "", name: str = "") -> None:
+        """Keep cause, next step and the name that `--json` shows."""
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -48,6 +48,7 @@ class Banner(Widget, can_focus=True):
         """
 
         def __init__(self, name: str) -> None:
+            """Name the remedy."""
             super().__init__()
             self.name = name
 

@@ -50,6 +50,7 @@ class ChoiceList(ScrollView, can_focus=True):
         """
 
         def __init__(self, index: int) -> None:
+            """Say which one."""
             super().__init__()
             self.index = index
 
@@ -61,10 +62,12 @@ class ChoiceList(ScrollView, can_focus=True):
         """
 
         def __init__(self, index: int) -> None:
+            """Say which one."""
             super().__init__()
             self.index = index
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002  # Textual's name
+        """Begin with an empty list."""
         super().__init__(id=id)
         self._makers: Sequence[RowMaker] = ()
         self._inks = Inks(self)

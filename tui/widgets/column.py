@@ -23,12 +23,15 @@ class Column(Generic[T]):
         self._ends: list[int] = []
 
     def __len__(self) -> int:
+        """How many things there are."""
         return len(self._items)
 
     def __iter__(self) -> Iterator[T]:
+        """From top to bottom."""
         return iter(self._items)
 
     def __getitem__(self, index: int) -> T:
+        """The thing at a place from the top."""
         return self._items[index]
 
     def append(self, item: T) -> None:

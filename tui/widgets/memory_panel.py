@@ -34,6 +34,7 @@ class MemoryPanel(RowView):
     """
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002  # Textual's name
+        """Begin without a reading."""
         super().__init__(id=id, classes=classes)
         self._settled = Settled()
         self._ledger: MemoryLedger | None = None

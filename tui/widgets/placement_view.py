@@ -37,6 +37,7 @@ class PlacementView(RowView):
     """A placement laid out for the widget's width."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002  # Textual's name
+        """Begin without a plan."""
         super().__init__(id=id)
         self._placement: Placement | None = None
 

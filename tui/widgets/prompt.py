@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from textual.strip import Strip
 from textual.widgets import TextArea
 
 from tui.messages import PromptSubmitted
@@ -77,6 +78,10 @@ class Prompt(TextArea):
         self.text = ""
         self._insert_pasted(text)
         self.move_cursor(self.document.end)
+
+    def render_line(self, y: int) -> Strip:
+        """One row; nothing where there is no room, which Textual's placeholder cannot stand."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip.blank(self.size.width)
 
     async def _on_key(self, event: events.Key) -> None:
         action = {

@@ -22,6 +22,7 @@ class RowView(Widget):
     """
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002  # Textual's name
+        """Begin without rows."""
         super().__init__(id=id, classes=classes)
         self._rows: list[Row] = []
         self._inks = Inks(self)

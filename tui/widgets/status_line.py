@@ -32,14 +32,14 @@ class Status:
     context_used: int = 0
     context_window: int = 0
 
-    def figures(self) -> str:
+    def figures(self, *, with_context: bool = True) -> str:
         """Speeds and context in one line, what is unknown left out."""
         parts = []
         if self.decode_tps:
             parts.append(format_speed(self.decode_tps))
         if self.first_token:
             parts.append(f"first token {format_duration(self.first_token)}")
-        if self.context_window:
+        if self.context_window and with_context:
             parts.append(f"{format_tokens(self.context_used)} / {format_tokens(self.context_window)}")
         return " · ".join(parts)
 
@@ -52,12 +52,17 @@ class StatusLine(Widget):
     """
     status = reactive(Status())
 
+    @property
+    def _meter_is_shown(self) -> bool:
+        classes = self.screen.classes
+        return "-wide" in classes and "-high" in classes and "-no-memory" not in classes
+
     def render(self) -> Content:
         """One line as wide as the widget."""
         width = self.content_size.width
         status = self.status
         state = Content.styled(safe_line(status.state), "$error" if status.alert else "$muted")
-        figures = Content(status.figures())
+        figures = Content(status.figures(with_context=not self._meter_is_shown))
         room = width - state.cell_length - figures.cell_length
         if room < 1:
             return state.truncate(width, ellipsis=True)

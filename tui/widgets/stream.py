@@ -46,6 +46,7 @@ class Stream:
         self._unread: list[str] = []
 
     def __bool__(self) -> bool:
+        """Whether any text has come."""
         return bool(self._read or self._unread)
 
     @property
