@@ -42,6 +42,7 @@ class Runner:
         self._constant: dict[str, Any] = {"use_cache": True}
         if "logits_to_keep" in accepted:
             self._constant["logits_to_keep"] = 1
+        self._position_row = torch.arange(LARGEST_CHUNK, device=device).unsqueeze(0)
         self.kv = KVCache(model.config)
         self.pace = ChunkPace()
         self.continues = True
@@ -59,13 +60,18 @@ class Runner:
         done = len(self.kv.token_ids)
         arguments = {**self._constant, self._cache_name: self.kv.cache}
         if self._takes_positions:
-            ends = done + len(token_ids)
-            arguments["position_ids"] = torch.arange(done, ends, device=self._device).unsqueeze(0)
-        input_ids = torch.tensor([list(token_ids)], device=self._device)
+            arguments["position_ids"] = self._positions(done, done + len(token_ids))
+        input_ids = torch.tensor([token_ids], device=self._device)
         self.kv.begin()
         logits = self._model(input_ids=input_ids, **arguments).logits
         self.kv.extend(token_ids)
         return logits[0, -1]
+
+    def _positions(self, start: int, end: int) -> torch.Tensor:
+        """Return position ids [1, end - start]: a view of a row that is made once and grows by doubling."""
+        if end > self._position_row.shape[1]:
+            self._position_row = torch.arange(2 * end, device=self._device).unsqueeze(0)
+        return self._position_row[:, start:end]
 
     def prefill_chunk(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Compute one chunk, wait for it, and learn the model's pace from it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from engine.hf.protocols import CausalModel
 from engine.values import DeviceLedger
 
 KIB = 1024
+PAGE = resource.getpagesize()
 
 
 class ProcessMemory(NamedTuple):
@@ -43,12 +45,9 @@ class Weights(NamedTuple):
 
 def process_memory() -> ProcessMemory:
     """Read this process's memory from the kernel."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return ProcessMemory(*(_kib(fields, name) for name in ("VmRSS", "RssAnon", "VmHWM")))
-
-
-def _kib(fields: Mapping[str, str], name: str) -> int:
-    return int(fields.get(name, "0 kB").split()[0]) * KIB
+    _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    return ProcessMemory(resident * PAGE, (resident - shared) * PAGE, peak)
 
 
 def cuda_is_used() -> bool:
