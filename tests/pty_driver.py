@@ -122,7 +122,8 @@ class Terminal:
     @property
     def attributes(self) -> list[Any]:
         """The line settings now."""
-        return list(termios.tcgetattr(self.slave))
+        attributes: list[Any] = termios.tcgetattr(self.slave)
+        return attributes
 
     def modes_on(self) -> set[int]:
         """Private modes that were switched on last, not off."""

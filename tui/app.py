@@ -78,6 +78,16 @@ class VrambleApp(App[int]):
             self.guard.expect_end()
         self.exit(1 if farewell else 0)
 
+    def _fatal_error(self) -> None:
+        # Textual's own shows a traceback with the values of variables, prompts among them.
+        if (error := sys.exception()) is not None:
+            from tui import crash
+
+            self.farewell = crash.tell(error)
+        if self.guard is not None:
+            self.guard.expect_end()
+        self._close_messages_no_wait()
+
     async def action_quit(self) -> None:
         """End the screen on the person's wish."""
         self.leave()

@@ -186,9 +186,9 @@ class Bridge:
             return
         if self._scribe is not None:
             self._scribe.take(event)
-        self._inbox.put(event)
         with self._lock:
             self._follow(event)
+        self._inbox.put(event)
 
     def _follow(self, event: AnyEvent) -> None:
         match event:

@@ -150,7 +150,7 @@ class Chat:
         if self._refused():
             return
         if not self.talk.can_go_on or self.bridge.loaded is None:
-            self.screen.app.say("The last reply is complete; there is nothing to continue.")
+            self.screen.app.say("There is no unfinished reply to continue.")
             return
         *past, unfinished = self.talk.turns
         messages = messages_to_continue(past, unfinished, self.talk.system_prompt)

@@ -78,12 +78,6 @@ COMMANDS = (
         scope=_PROMPT,
     ),
     UserCommand(
-        name="editor",
-        title="Write in $EDITOR",
-        help="Write the prompt in $EDITOR.",
-        key="ctrl+g",
-    ),
-    UserCommand(
         name="stop", title="Stop", help="Stop the reply or the load, or close a dialog.", key="escape"
     ),
     UserCommand(name="palette", title="Palette", help="Find a command by its name.", key="ctrl+p"),
@@ -182,6 +176,12 @@ COMMANDS = (
     UserCommand(name="theme", title="Theme", help="Change the colours.", slash="theme", arguments="[NAME]"),
     UserCommand(name="keys", title="Keys", help="All keys and commands.", slash="keys"),
     UserCommand(name="help", title="Help", help="How to use this screen.", key="f1", slash="help"),
+    UserCommand(
+        name="editor",
+        title="Write in $EDITOR",
+        help="Write the prompt in $EDITOR.",
+        key="ctrl+g",
+    ),
     UserCommand(name="quit", title="Quit", help="Save and leave.", key="ctrl+q", slash="quit"),
     UserCommand(name="next", title="Next message", help="Next message.", key="j", scope=_MESSAGE),
     UserCommand(name="previous", title="Previous message", help="Previous message.", key="k", scope=_MESSAGE),

@@ -39,7 +39,7 @@ def model_folder(folder: Path) -> Path:
 class ChatPilot:
     """A chat that runs in a pilot."""
 
-    def __init__(self, app: VrambleApp, pilot: Pilot[int | None]) -> None:
+    def __init__(self, app: VrambleApp, pilot: Pilot[int]) -> None:
         self.app = app
         self.pilot = pilot
 
