@@ -237,7 +237,8 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Follow the end again when the person has scrolled there, and not when they scroll away."""
         if not self._is_placing:
-            self._is_following = round(new_value) >= self._limit
+            # A window that grows moves the view to what is the end then; nobody has scrolled.
+            self._is_following = round(new_value) >= min(self._limit, self.max_scroll_y)
             self._settle()
         if round(old_value) != round(new_value):
             self._refresh_rows(range(round(new_value), round(new_value) + self.size.height))
