@@ -108,7 +108,7 @@ class Bridge:
         self._monitor.start()
 
     def take(self) -> tuple[object, ...]:
-        """What came since the last time: engine events, then the newest readings, then problems of saving."""
+        """What came since the last time, in order: engine events, readings, problems of saving."""
         return self._inbox.take()
 
     @property

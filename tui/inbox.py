@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import TYPE_CHECKING
 
@@ -27,33 +28,34 @@ class Inbox:
         """
         self._wake = wake
         self._lock = threading.Lock()
-        self._entries: list[object] = []
-        self._readings: dict[type, object] = {}
+        self._entries: dict[object, object] = {}
+        self._numbers = itertools.count()
 
     def put(self, entry: object, *, is_reading: bool = False) -> None:
         """Add an event or a reading; never waits."""
         with self._lock:
-            was_empty = not self._entries and not self._readings
+            was_empty = not self._entries
             if is_reading or isinstance(entry, DROPPABLE):
-                self._readings[type(entry)] = entry
+                self._entries.pop(type(entry), None)
+                self._entries[type(entry)] = entry
             else:
                 self._add(entry)
         if was_empty:
             self._wake()
 
     def _add(self, entry: object) -> None:
-        last = self._entries[-1] if self._entries else None
+        key = next(reversed(self._entries), None)
+        last = self._entries.get(key)
         if isinstance(entry, TextDelta) and isinstance(last, TextDelta) and _is_one_text(last, entry):
-            self._entries[-1] = msgspec.structs.replace(entry, text=last.text + entry.text)
+            self._entries[key] = msgspec.structs.replace(entry, text=last.text + entry.text)
         else:
-            self._entries.append(entry)
+            self._entries[next(self._numbers)] = entry
 
     def take(self) -> tuple[object, ...]:
-        """Empty it: events in order, then the newest reading of each kind."""
+        """Empty it: everything in the order it came, of each kind of reading the newest."""
         with self._lock:
-            taken = (*self._entries, *self._readings.values())
-            self._entries = []
-            self._readings = {}
+            taken = tuple(self._entries.values())
+            self._entries = {}
         return taken
 
 
