@@ -140,10 +140,7 @@ def test_cancelling_in_decode_keeps_the_text_and_the_next_turn_goes_on_from_it(t
     computed = len(talk.cached)
     following = talk.ask("And then?")
     assert following.finished.finish_reason is FinishReason.LENGTH
-    assert following.started.reused_tokens in {
-        computed,
-        computed - said.finished.usage.completion_tokens + 1,
-    } or (following.started.reused_tokens > 0)
+    assert following.started.reused_tokens == computed
 
 
 def test_a_stopped_reply_goes_on_as_if_it_had_not_been_stopped(llama: Talk) -> None:
