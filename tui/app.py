@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import App, SystemCommand
 
 from themes import PaletteError, theme_named
+from tui.bridge import Bridge
 from tui.commands import SCREEN_COMMANDS
 from tui.guard import TerminalGuard
+from tui.options import ChatOptions
 from tui.paths import settings_file
 from tui.safe_text import install_strip_filter, safe
 from tui.screens.chat import ChatScreen
@@ -24,11 +26,6 @@ if TYPE_CHECKING:
 
     from textual.screen import Screen
 
-    from tui.bridge import Bridge
-    from tui.options import ChatOptions
-
-_FALLBACK_THEME = "vramble"
-
 
 class VrambleApp(App[int]):
     """The screen; it begins with the chat."""
@@ -39,23 +36,27 @@ class VrambleApp(App[int]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 # as Textual declares it
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (6, "-low"), (18, "-high")]  # noqa: RUF012 # as Textual declares it
 
-    def __init__(self, bridge: Bridge, settings: Settings, guard: TerminalGuard | None = None) -> None:
+    def __init__(
+        self,
+        bridge: Bridge | None = None,
+        settings: Settings | None = None,
+        guard: TerminalGuard | None = None,
+    ) -> None:
         """Prepare; nothing runs before the first frame.
 
         Args:
             bridge: to the engine and to the saved talk; opened here, closed by the caller.
-            settings: the person's.
+            settings: the person's; None reads them.
             guard: gives the terminal back; None where there is no terminal.
         """
         super().__init__(driver_class=TerminalDriver if guard else None)
         install_strip_filter()
-        self.bridge = bridge
-        self.settings = settings
-        self.guard = guard
-        self.farewell = ""
+        self.settings = settings or load_settings(settings_file()).settings
+        self.bridge = bridge or Bridge(ChatOptions(), self.settings)
+        self.guard, self.farewell = guard, ""
         self.known_models: frozenset[str] = frozenset()
         self.animation_level = "none"
-        self.show_theme(settings.theme)
+        self.show_theme(self.settings.theme)
 
     def get_default_screen(self) -> Screen[None]:
         """The chat."""
@@ -109,7 +110,7 @@ class VrambleApp(App[int]):
             if self.is_running:
                 self.say(str(error), is_warning=True)
                 return False
-            theme = theme_named(_FALLBACK_THEME)
+            theme = theme_named(Settings().theme)
         self.register_theme(theme)
         self.theme = theme.name
         return True
@@ -134,8 +135,6 @@ def run_chat(options: ChatOptions) -> int:
 
         gc.enable()
         return run_plain(options)
-    from tui.bridge import Bridge
-
     found = load_settings(settings_file())
     bridge = Bridge(options, found.settings)
     guard = TerminalGuard(bridge.abandon)

@@ -130,6 +130,7 @@ class ChatEvents:
         screen.title_line.model = describe_model(event)
         self._use_context(0)
         self._settle()
+        self._chat.loader.keep(event.model)
         for note in event.notes:
             screen.app.say(note)
         screen.run_worker(self._chat.send_queued(), group="ask")

@@ -95,9 +95,12 @@ class Loader:
         self._bridge.load(wish)
         if screen.chat is not None:
             screen.chat.events.load_began(wish.model.name)
-        screen.run_worker(asyncio.to_thread(self._remember, wish.model), group="settings")
 
-    def _remember(self, model: ModelRef) -> None:
+    def keep(self, model: ModelRef) -> None:
+        """Load this model at the next start; only one that has loaded is worth it."""
+        self._screen.run_worker(asyncio.to_thread(self._keep, model), group="settings")
+
+    def _keep(self, model: ModelRef) -> None:
         from tui.paths import settings_file
 
         name = model.name if model.name == BUILT_IN or model.hub else str(model.folder)

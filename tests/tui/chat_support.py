@@ -67,7 +67,8 @@ class ChatPilot:
             if holds():
                 return
             await self.pilot.pause(0.02)
-        raise AssertionError(f"{what} did not come; the engine is {self.state!r}")
+        said = f"{self.screen.banner.content.plain} {self.notices}".strip()
+        raise AssertionError(f"{what} did not come; the engine is {self.state!r}; {said}")
 
     async def type(self, text: str) -> None:
         """Write a prompt and press Enter."""
