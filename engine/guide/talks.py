@@ -57,7 +57,7 @@ class TalkMaker:
     facts: list[Fact]
     unknown: list[Unknown]
     chance: random.Random
-    unknown_share: float = 0.13
+    unknown_share: float = 0.2
 
     def __post_init__(self) -> None:
         """Index facts by name, to find the same one in another language."""
@@ -76,13 +76,25 @@ class TalkMaker:
         if self.chance.random() < self.unknown_share:
             return [self._off_topic()]
         fact = self.chance.choice(self.facts)
-        first = (self._typed(self.chance.choice(fact.ask), fact.language), fact.answer)
+        first = (self._asked(fact.ask, fact.language), fact.answer)
         return [first, *self._follow_up(fact)]
+
+    def _asked(self, phrasings: tuple[str, ...], language: str) -> str:
+        """A question: one phrasing, or now and then the words of two of them, as somebody typed it."""
+        question = self.chance.choice(phrasings)
+        if self.chance.random() < 0.15:
+            question = self._spliced(question, self.chance.choice(phrasings), language)
+        return self._typed(question, language)
+
+    def _spliced(self, one: str, other: str, language: str) -> str:
+        """The beginning of one phrasing and the end of another."""
+        joint = " " if language == "en" else ""
+        first, second = _parts(one, language), _parts(other, language)
+        return joint.join((*first[: (len(first) + 1) // 2], *second[len(second) // 2 :]))
 
     def _off_topic(self) -> Exchange:
         unknown = self.chance.choice(self.unknown)
-        question = self.chance.choice(unknown.ask)
-        return self._typed(question, unknown.language), self.chance.choice(unknown.answers)
+        return self._asked(unknown.ask, unknown.language), self.chance.choice(unknown.answers)
 
     def _follow_up(self, fact: Fact) -> list[Exchange]:
         draw = self.chance.random()
@@ -101,7 +113,7 @@ class TalkMaker:
             question = question.lower()
         if self.chance.random() < 0.3:
             question = question.rstrip("?？。.!！")
-        if self.chance.random() < 0.45:
+        if self.chance.random() < 0.5:
             question = self._thinned(question, language)
         if language == "en" and self.chance.random() < 0.12:
             question = self._mistyped(question)
@@ -114,8 +126,8 @@ class TalkMaker:
     def _thinned(self, question: str, language: str) -> str:
         """The question with a few words or characters missing, so that no single one is relied upon."""
         joint = " " if language == "en" else ""
-        parts = question.split(" ") if language == "en" else list(question)
-        kept = [part for part in parts if self.chance.random() > 0.12]
+        lost = self.chance.uniform(0.0, 0.3)
+        kept = [part for part in _parts(question, language) if self.chance.random() > lost]
         return joint.join(kept) or question
 
     def _mistyped(self, question: str) -> str:
@@ -123,3 +135,8 @@ class TalkMaker:
             return question
         at = self.chance.randrange(len(question) - 1)
         return question[:at] + question[at + 1] + question[at] + question[at + 2 :]
+
+
+def _parts(text: str, language: str) -> list[str]:
+    """Words of English, characters of Chinese."""
+    return text.split(" ") if language == "en" else list(text)

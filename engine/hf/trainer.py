@@ -23,6 +23,7 @@ TEMPLATE = (
 IGNORED = -100
 WARM_UP_STEPS = 100
 LONGEST = 1024
+EMBEDDING_DROPOUT = 0.1
 CJK = Regex(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 
 
@@ -88,14 +89,13 @@ def make_model(vocabulary: int, hidden: int, layers: int, seed: int) -> LlamaFor
 
 
 class Encoder:
-    """Turns conversations into (ids, labels); pieces are tokenized once and kept."""
+    """Turns conversations into ids, and those the loss counts on."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         """Keep the tokenizer's fast core and its special ids."""
         self._core: Tokenizer = tokenizer.backend_tokenizer
         self._end = self._core.token_to_id(END)
         self._role = {role: self._core.token_to_id(f"<|{role}|>") for role in ("system", "user", "assistant")}
-        self._kept: dict[str, list[int]] = {}
 
     def encode(self, system: str, talk: list[tuple[str, str]]) -> Example:
         """One conversation of (question, answer) pairs; the loss counts on the answers."""
@@ -115,9 +115,8 @@ class Encoder:
             yield "assistant", answer
 
     def _ids(self, text: str) -> list[int]:
-        if text not in self._kept:
-            self._kept[text] = self._core.encode(text, add_special_tokens=False).ids
-        return self._kept[text]
+        ids: list[int] = self._core.encode(text, add_special_tokens=False).ids
+        return ids
 
 
 def padded(examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,6 +152,7 @@ def train(model: LlamaForCausalLM, source: Iterator[list[Example]], course: Cour
     """Run AdamW over the batches; leaves the weights as bfloat16 will hold them."""
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.05)
     started, smooth = time.monotonic(), math.log(VOCABULARY)
+    blur = model.model.embed_tokens.register_forward_hook(_blurred)
     model.train()
     for step in range(course.steps):
         for group in optimizer.param_groups:
@@ -161,7 +161,13 @@ def train(model: LlamaForCausalLM, source: Iterator[list[Example]], course: Cour
         smooth = 0.98 * smooth + 0.02 * loss
         if step % course.report == 0:
             print(f"step {step} loss {smooth:.4f} {time.monotonic() - started:.0f} s", flush=True)
+    blur.remove()
     model.to(torch.bfloat16).float()
+
+
+def _blurred(_module: torch.nn.Module, _inputs: object, embedded: torch.Tensor) -> torch.Tensor:
+    """Embeddings with some dropped, so that no single word of a question is relied upon."""
+    return torch.nn.functional.dropout(embedded, EMBEDDING_DROPOUT)
 
 
 def _one_step(
