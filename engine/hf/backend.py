@@ -42,6 +42,7 @@ class HFBackend:
         self._offload_folder: Path | None = None
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_physical_cores())
+        self._threads = torch.get_num_threads()
 
     def inspect(self, command: Inspect) -> Inspected:
         """Say what a model folder holds, without loading it."""
@@ -63,6 +64,7 @@ class HFBackend:
         """Load a model in place of the one before; raise LoadCancelled when cancelled."""
         started = time.monotonic()
         self.unload()
+        torch.set_num_threads(self._threads)
         progress = Progress(emit, cancelled)
         progress.begin(LoadStage.IMPORT)
         try:

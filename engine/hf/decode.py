@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,17 @@ import torch
 from engine.hf.kv import KVCache
 from engine.hf.protocols import CausalModel
 from engine.hf.sample import Sampler
+from engine.hf.threads import settle_threads
 
 CHUNK_SECONDS = 0.12
 SLOW_STEP_SECONDS = 0.1
 SMALLEST_CHUNK = 16
 FIRST_CHUNK = 64
 LARGEST_CHUNK = 512
+
+
+class Interrupted(Exception):  # noqa: N818 -- no error: the person stopped a forward
+    """A forward was left between two layers."""
 
 
 class Runner:
@@ -46,6 +51,7 @@ class Runner:
         self.kv = KVCache(model.config)
         self.pace = ChunkPace()
         self.continues = True
+        self.cancelled: Callable[[], bool] = lambda: False
 
     @torch.inference_mode()
     def feed(self, token_ids: Sequence[int]) -> torch.Tensor:
@@ -110,10 +116,24 @@ class Runner:
         started = time.perf_counter()
         self.feed(token_ids[:1])
         self.pace.note_step(time.perf_counter() - started)
+        if self.pace.is_slow:
+            self._watch_layers()
+        elif self._device.type == "cpu":
+            settle_threads(lambda: self.feed(token_ids[:1]))
         if self.kv.forgets:
             self.continues = self._goes_on_in_chunks(token_ids, logits)
         self.kv.drop()
         return logits
+
+    def _watch_layers(self) -> None:
+        """Notice a cancel between two layers: a step is too long to wait for its end."""
+        lists = [module for module in self._model.modules() if isinstance(module, torch.nn.ModuleList)]
+        for layer in max(lists, key=len, default=()):
+            layer.register_forward_pre_hook(self._notice_cancel)
+
+    def _notice_cancel(self, *_: object) -> None:
+        if self.cancelled():
+            raise Interrupted
 
     def _goes_on_in_chunks(self, token_ids: Sequence[int], whole: torch.Tensor) -> bool:
         """Compare a prompt computed in two chunks with the same one computed whole."""
@@ -137,10 +157,15 @@ class ChunkPace:
         self.step_seconds = 0.0
         self.chunk = FIRST_CHUNK
 
+    @property
+    def is_slow(self) -> bool:
+        """A single token takes long enough to be noticed."""
+        return self.step_seconds > SLOW_STEP_SECONDS
+
     def note_step(self, seconds: float) -> None:
         """Take note of what one token alone costs."""
         self.step_seconds = seconds
-        if seconds > SLOW_STEP_SECONDS:
+        if self.is_slow:
             self.chunk = LARGEST_CHUNK
 
     def learn(self, tokens: int, seconds: float) -> None:
@@ -150,7 +175,7 @@ class ChunkPace:
             tokens: in the chunk.
             seconds: it took.
         """
-        if self.step_seconds <= SLOW_STEP_SECONDS and tokens >= SMALLEST_CHUNK:
+        if not self.is_slow and tokens >= SMALLEST_CHUNK:
             per_token = max(seconds - self.step_seconds, 1e-9) / tokens
             fitting = (CHUNK_SECONDS - self.step_seconds) / per_token
             self.chunk = int(min(LARGEST_CHUNK, 2 * self.chunk, max(SMALLEST_CHUNK, fitting)))

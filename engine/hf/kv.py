@@ -67,6 +67,17 @@ class KVCache:
         self.token_ids.extend(token_ids)
         self._whole = True
 
+    @torch.inference_mode()
+    def mend(self) -> None:
+        """Undo a forward that was left between two layers, where every layer can be cropped."""
+        if self._whole or not all(_can_crop(layer) for layer in self.cache.layers):
+            return
+        for layer in self.cache.layers:
+            surplus = layer.get_seq_length() - len(self.token_ids)
+            if surplus > 0:
+                layer.crop(-surplus)
+        self._whole = True
+
     @property
     def forgets(self) -> bool:
         """True when some layer cannot be cropped to any length."""

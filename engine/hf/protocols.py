@@ -61,6 +61,9 @@ class CausalModel(Protocol):
     def eval(self) -> CausalModel:
         """Switch dropout off."""
 
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """Yield every module once."""
+
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Yield every parameter once."""
 

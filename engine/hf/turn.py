@@ -13,6 +13,7 @@ from engine.commands import Generate
 from engine.errors import EngineError
 from engine.events import ContextFull, Event, MemoryLedger, PrefillProgress, TurnFinished, TurnStarted
 from engine.hf import failures
+from engine.hf.decode import Interrupted
 from engine.hf.ledger import ledgers
 from engine.hf.loaded import LoadedModel
 from engine.hf.reply import Reply
@@ -63,8 +64,12 @@ class Turn:
             dropped_messages=self._prompt.dropped_messages,
             context_window=self._loaded.window.tokens,
         )
+        self._runner.cancelled = self._cancelled
         try:
             ending = yield from self._answered()
+        except Interrupted:
+            ending = _Ending(FinishReason.CANCELLED)
+            self._runner.kv.mend()
         except failures.FAILURES as error:
             ending = _Ending(FinishReason.FAILED, failures.named(error, "generating"))
             self._runner.kv.drop()
