@@ -52,7 +52,7 @@ class Terminal:
 
     def _spawn(self, arguments: Sequence[str], env: dict[str, str]) -> int:
         full_env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": str(ROOT)}
-        for name in ("TMUX", "NO_COLOR", "SSH_TTY"):
+        for name in ("TMUX", "NO_COLOR", "SSH_TTY", "COLUMNS", "LINES"):
             full_env.pop(name, None)
         full_env.update(env)
         pid = os.fork()

@@ -28,6 +28,7 @@ RESTORE = f"{_MODES_OFF}\x1b[<u\x1b[?1049l\x1b[?7h\x1b[?25h\x1b[0m"
 _CANCEL = "\x18"
 _MOST_WAITING = 256 * 1024
 _STOP_SECONDS = 0.5
+_USUAL_SIZE = (80, 24)
 
 
 class LossyWriter(WriterThread):
@@ -115,6 +116,14 @@ class TerminalDriver(LinuxDriver):
         self._writer: LossyWriter | None = None
         if theirs is not None:
             self._writer = LossyWriter(terminal_fileno(), self._paint_afresh)
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        # The terminal's own word: COLUMNS and LINES may be a parent's, and stdout may go elsewhere.
+        try:
+            columns, rows = os.get_terminal_size(terminal_fileno())
+        except OSError:
+            columns, rows = 0, 0
+        return columns or _USUAL_SIZE[0], rows or _USUAL_SIZE[1]
 
     def _paint_afresh(self) -> None:
         with contextlib.suppress(RuntimeError):
