@@ -1,6 +1,6 @@
-"""Host time per token, and how soon a cancel is obeyed: `python -m bench.engine`.
+"""Host time per token, lag of the screen, and how soon a cancel is obeyed: `python -m bench.engine`.
 
-P12 and P14 on a random-weight model of at least 400 MB (so that no cache holds it) and on the guide, where
+P12, P13 and P14 on a random-weight model of at least 400 MB (so that no cache holds it) and on the guide, where
 it is there. Host time is the wall time of a decode step minus the time inside the model's forward; the limit
 beside it is the forward's own time in the same run.
 """
@@ -11,6 +11,8 @@ import json
 import queue
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +53,7 @@ ENDLESS = SamplingParams(temperature=1.0, seed=1, max_new_tokens=1000)
 PROMPT = "Why is prefill faster than decode? "
 DECODE_GRACE, PREFILL_LIMIT, LOAD_LIMIT = 0.020, 0.200, 0.250
 HOST_LIMIT, TEXT_LIMIT = 100e-6, 5e-6
+LAG_LIMIT, LONGEST_LAG = 0.016, 0.050
 
 
 class Figure(NamedTuple):
@@ -147,21 +150,20 @@ def generate_command(text: str, sampling: SamplingParams, turn_id: int = 0) -> G
     return Generate(turn_id=turn_id, messages=(message,), sampling=sampling)
 
 
-class ForwardTimer:
-    """Counts the time inside a model's forward."""
+class TimedModel:
+    """A model whose calls are timed."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - the class depends on the checkpoint
-        """Wrap the forward."""
+        """Wrap the model."""
+        self._model = model
         self.spent = 0.0
-        self._began = 0.0
-        model.register_forward_pre_hook(self._begin)
-        model.register_forward_hook(self._end)
 
-    def _begin(self, *_: object) -> None:
-        self._began = time.perf_counter()
-
-    def _end(self, *_: object) -> None:
-        self.spent += time.perf_counter() - self._began
+    def __call__(self, **arguments: object) -> Any:  # noqa: ANN401 - likewise
+        """Compute, and count the seconds."""
+        began = time.perf_counter()
+        output = self._model(**arguments)
+        self.spent += time.perf_counter() - began
+        return output
 
 
 def host_time(folder: Path) -> Iterator[Figure]:
@@ -171,7 +173,8 @@ def host_time(folder: Path) -> Iterator[Figure]:
     loaded = backend._loaded
     if loaded is None:
         raise SystemExit("The model did not load.")
-    timer = ForwardTimer(loaded.runner._model)
+    timer = TimedModel(loaded.runner._model)
+    loaded.runner._model = timer
     rounds = [_decode_round(backend, timer) for _ in range(REPEATS)]
     name = folder.name
     yield figure(f"{name}: host time per token", [host for host, _ in rounds], HOST_LIMIT)
@@ -180,7 +183,7 @@ def host_time(folder: Path) -> Iterator[Figure]:
     backend.unload()
 
 
-def _decode_round(backend: HFBackend, timer: ForwardTimer) -> tuple[float, float]:
+def _decode_round(backend: HFBackend, timer: TimedModel) -> tuple[float, float]:
     """Return the seconds per token outside and inside the forward, after the first token."""
     marks = [
         (time.perf_counter(), timer.spent, event.completion_tokens)
@@ -281,11 +284,30 @@ def cancels(folder: Path, step_seconds: float) -> Iterator[Figure]:
     client.close()
 
 
+def screen_lags(folder: Path) -> Iterator[Figure]:
+    """P13: the screen's loop while the model is loaded and while it answers; its process has no torch."""
+    runs = [_lag_run(folder) for _ in range(REPEATS)]
+    for phase in ("machine", "loading", "generating"):
+        lags = [run[phase] for run in runs]
+        limit = float("inf") if phase == "machine" else LAG_LIMIT
+        yield figure(f"{folder.name}: screen lag p99, {phase}", [lag["p99"] for lag in lags], limit)
+        longest = float("inf") if phase == "machine" else LONGEST_LAG
+        yield figure(f"{folder.name}: screen lag max, {phase}", [lag["max"] for lag in lags], longest)
+
+
+def _lag_run(folder: Path) -> dict[str, dict[str, float]]:
+    command = [sys.executable, "-m", "bench.lag", str(folder)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    figures: dict[str, dict[str, float]] = json.loads(printed.splitlines()[-1])
+    return figures
+
+
 def measure(folder: Path) -> Iterator[Figure]:
     """All figures of one model."""
     hosts = list(host_time(folder))
     yield from hosts
     yield from cancels(folder, hosts[1].seconds)
+    yield from screen_lags(folder)
 
 
 def main() -> None:
