@@ -29,7 +29,7 @@ RAM_SIGNS = ("can't allocate memory", "not enough memory", "cannot allocate memo
 CUDA_SIGNS = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
 DAMAGE_SIGNS = ("size mismatch", "ignore_mismatched_sizes", "incomplete metadata", "HeaderTooLarge")
 
-REMEDIES = "Use a shorter context (/set context), nf4 (/load --quantization nf4), or move layers to RAM (F2)."
+REMEDIES = "Use a shorter context (/context 2048), nf4 (/load nf4), or let more layers go to RAM (--gpu)."
 GIB = 1 << 30
 
 
