@@ -59,8 +59,11 @@ class VrambleApp(App[int]):
         self.show_theme(self.settings.theme)
 
     def get_default_screen(self) -> Screen[None]:
-        """The chat."""
-        return ChatScreen(self.bridge)
+        """The chat, in the shape that its first size asks for: changing it later costs a layout."""
+        columns, rows = self.size
+        shape = [name for least, name in self.HORIZONTAL_BREAKPOINTS if columns >= least][-1:]
+        shape += [name for least, name in self.VERTICAL_BREAKPOINTS if rows >= least][-1:]
+        return ChatScreen(self.bridge, " ".join(shape))
 
     def on_load(self) -> None:
         """Have signals end the program in order, before the terminal changes its mode."""

@@ -11,7 +11,6 @@ import itertools
 import os
 import signal
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
     from tui.settings import Settings
 
 
-@dataclass(frozen=True)
-class SavingProblem:
+class SavingProblem(msgspec.Struct, frozen=True):
     """Talk cannot be saved now, or can again.
 
     Attributes:

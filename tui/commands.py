@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 _KEY_WORDS = {"escape": "Esc", "up": "Up/Down"}
 
@@ -16,8 +17,7 @@ class Scope(enum.StrEnum):
     MESSAGE = "on a message"
 
 
-@dataclass(frozen=True, kw_only=True)
-class UserCommand:
+class UserCommand(msgspec.Struct, frozen=True, kw_only=True):
     """One thing the person can ask for.
 
     Attributes:

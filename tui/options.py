@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from engine.values import BudgetRequest, Quantization
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChatOptions:
+class ChatOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a chat begins.
 
     Attributes:
@@ -27,6 +26,6 @@ class ChatOptions:
     resume_last: bool = False
     context_window: int | None = None
     quantization: Quantization = Quantization.NONE
-    budgets: BudgetRequest = field(default_factory=BudgetRequest)
+    budgets: BudgetRequest = BudgetRequest()
     plain: bool = False
     theme: str | None = None

@@ -58,13 +58,14 @@ class ChatScreen(Screen[None]):
     ]
     app: VrambleApp
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, shape: str = "") -> None:
         """Prepare the widgets.
 
         Args:
             bridge: opened by this screen after its first frame.
+            shape: classes of the breakpoints that the first size meets.
         """
-        super().__init__()
+        super().__init__(classes=shape)
         self.bridge = bridge
         self.title_line = TitleLine(id="top")
         self.transcript = Transcript(id="transcript")
@@ -79,16 +80,13 @@ class ChatScreen(Screen[None]):
         self._taken_at = 0.0
 
     def compose(self) -> ComposeResult:
-        """Lay the widgets out."""
+        """Lay out what the first frame shows."""
         yield self.title_line
         with Horizontal(id="body"):
             yield self.transcript
             with Vertical(id="side"):
                 yield self.memory
                 yield self.context_meter
-        yield self.banner
-        yield self.load_bar
-        yield self.waiting
         with Horizontal(id="ask"):
             yield Static("›", id="mark")
             yield self.prompt
@@ -102,6 +100,7 @@ class ChatScreen(Screen[None]):
     def _open_soon(self) -> None:
         gc.enable()
         gc.freeze()
+        self.mount(self.banner, self.load_bar, self.waiting, before="#ask")
         self.run_worker(self._open(), exit_on_error=True)
 
     async def _open(self) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from textual.app import RenderResult
 
 
-@dataclass(frozen=True, kw_only=True)
-class Remedy:
+class Remedy(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that a single key does about a failure.
 
     Attributes:

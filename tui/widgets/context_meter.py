@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 _BAR_CELLS = 28
 
 
-@dataclass(frozen=True, kw_only=True)
-class ContextUse:
+class ContextUse(msgspec.Struct, frozen=True, kw_only=True):
     """What the meter shows.
 
     Attributes:
