@@ -267,5 +267,5 @@ def _kv_per_token(placement: Placement) -> tuple[int, str]:
     """KV bytes of one token on all devices, and the names of those devices."""
     holding = [device for device in placement.devices if device.kv_bytes]
     total = sum(device.kv_bytes for device in holding)
-    names = " + ".join(device.label or device.device for device in holding)
+    names = " + ".join(device.device.upper().replace(":", " ") for device in holding)
     return total // max(1, placement.context_window), names
