@@ -140,7 +140,8 @@ class Terminal:
     def children(self) -> list[psutil.Process]:
         """Processes that the program started and that live."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.pid).children(recursive=True)
+            found: list[psutil.Process] = psutil.Process(self.pid).children(recursive=True)
+            return found
         return []
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
