@@ -10,6 +10,7 @@ from engine.commands import Generate, LoadModel
 from engine.events import Event, ModelLoaded, TextDelta, TurnFinished, TurnStarted
 from engine.hf.backend import HFBackend
 from engine.values import (
+    BudgetRequest,
     ChatMessage,
     LayerPlacement,
     ModelRef,
@@ -69,15 +70,19 @@ class Said(NamedTuple):
 class Talk:
     """A loaded model and the conversation with it."""
 
-    def __init__(self, folder: Path, placement: Placement | None = None) -> None:
+    def __init__(
+        self, folder: Path, placement: Placement | None = None, *, budgets: BudgetRequest | None = None
+    ) -> None:
+        """Load a model: as placed, as planned within budgets, or in RAM."""
         self.backend = HFBackend()
         self.progress: list[Event] = []
         self.messages: list[ChatMessage] = []
-        self.loaded = self.load(folder, placement or in_ram())
-
-    def load(self, folder: Path, placement: Placement, cancelled: Callable[[], bool] = never) -> ModelLoaded:
-        command = LoadModel(model=ModelRef(name=folder.name, folder=folder), placement=placement)
-        return self.backend.load(command, self.progress.append, cancelled)
+        command = LoadModel(
+            model=ModelRef(name=folder.name, folder=folder),
+            placement=placement if placement or budgets else in_ram(),
+            budgets=budgets or BudgetRequest(),
+        )
+        self.loaded = self.backend.load(command, self.progress.append, never)
 
     def ask(
         self,
