@@ -46,10 +46,11 @@ def device_map(placement: Placement, skeleton: CausalModel) -> DeviceMap:
     return mapped
 
 
-def _names(skeleton: CausalModel) -> Iterator[str]:
-    for name, _ in skeleton.named_parameters():
+def _names(model: CausalModel) -> Iterator[str]:
+    """Every name of every tensor: accelerate wants a place for a tied head, too."""
+    for name, _ in model.named_parameters(remove_duplicate=False):
         yield name
-    for name, _ in skeleton.named_buffers():
+    for name, _ in model.named_buffers(remove_duplicate=False):
         yield name
 
 

@@ -64,11 +64,13 @@ class CausalModel(Protocol):
     def modules(self) -> Iterator[torch.nn.Module]:
         """Yield every module once."""
 
-    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """Yield every parameter once."""
+    def named_parameters(
+        self, *, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Yield every parameter once, or under each of its names."""
 
-    def named_buffers(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield every buffer once."""
+    def named_buffers(self, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield every buffer once, or under each of its names."""
 
 
 class CacheLayer(Protocol):
