@@ -22,6 +22,7 @@ _ALLOWED = re.compile(
     rf"""
     \x1b\[\d+;\d+H                  # go to a cell
   | \x1b\[H
+  | \x1b[78] | \x1b\[\d{{1,2}}C      # keep a place and come back to it, around an emoji
   | \x1b\[(?:\d+(?:;\d+)*)?m        # colours and weights
   | \x1b\[\?(?:{_MODES})[hl]        # modes that are set at the start and reset at the end
   | \x1b\[\?(?:{_MODES})\$p         # and asked for

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from rich.cells import get_character_cell_size
+from rich.cells import cell_len, get_character_cell_size
 
 if TYPE_CHECKING:
     from rich.segment import Segment
@@ -39,6 +39,13 @@ MARKS_PER_BASE = 8
 _NEVER_MARKS = "\x00-\u02ff\u2e80-\u3029\u3030-\u3098\u309b-\ua4cf\uac00-\ud7a3\uff00-\uffef"
 _MAYBE_MARKS = re.compile(f"[^{_NEVER_MARKS}]{{{MARKS_PER_BASE + 1},}}")
 _MARK_CATEGORIES = frozenset({"Mn", "Me", "Cf"})
+
+_EMOJI = "\u203c-\u3299\U0001f000-\U0001faff"
+_UNSTEADY = re.compile(
+    f"[#*0-9\xa9\xae{_EMOJI}](?:[\ufe0f\u20e3\U0001f3fb-\U0001f3ff]|\u200d[{_EMOJI}])+"
+    "|[\U0001f1e6-\U0001f1ff]{2}"
+)
+"""Emoji of several characters: terminals do not agree about how many cells they take."""
 
 
 class SafeText(str):
@@ -94,8 +101,22 @@ def on_screen(text: str) -> str:
     return safe(text).replace("\n", "\u240a").replace("\t", " ")
 
 
+def anchored(text: str) -> str:
+    """Text that ends in the same cell of every terminal, however wide that terminal draws an emoji.
+
+    The cells are blanked, the emoji is drawn from the first of them, and what follows is placed behind them.
+    """
+    return text if text.isascii() else _UNSTEADY.sub(_anchor, text)
+
+
+def _anchor(found: re.Match[str]) -> str:
+    if not (cells := cell_len(found.group())):
+        return found.group()
+    return f"\x1b7{' ' * cells}\x1b8\x1b7{found.group()}\x1b8\x1b[{cells}C"
+
+
 def install_strip_filter() -> None:
-    """Make every Strip that Textual renders pass through `on_screen`, and drop OSC 8 links.
+    """Make every Strip that Textual renders pass through `on_screen` and `anchored`, and drop OSC 8 links.
 
     Idempotent. Textual writes what it is given; this is the only place all its widgets share.
     """
@@ -109,7 +130,8 @@ def install_strip_filter() -> None:
     def render(self: Strip, console: Console) -> str:
         if self._render_cache is None:
             self._segments = [_clean_segment(segment) for segment in self._segments]
-        return unfiltered(self, console)
+            self._render_cache = anchored(unfiltered(self, console))
+        return self._render_cache
 
     render.unfiltered = unfiltered  # type: ignore[attr-defined] # marks the filter as installed
     Strip.render = render  # type: ignore[method-assign] # the purpose of this function

@@ -1,5 +1,6 @@
 import unicodedata
 
+import pyte
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +93,16 @@ def test_installing_the_filter_twice_filters_once() -> None:
 
 def test_on_screen_text_keeps_its_length_in_characters_for_newlines_and_tabs() -> None:
     assert on_screen("a\nb\tc") == "a␊b c"
+
+
+@pytest.mark.parametrize(
+    "emoji", ["\u26a0\ufe0f", "1\ufe0f\u20e3", "\U0001f44d\U0001f3fd", "\U0001f1e9\U0001f1ea"]
+)
+def test_what_follows_an_emoji_stands_in_its_cell_whatever_the_terminal_thinks(emoji: str) -> None:
+    install_strip_filter()
+    strip = Strip([Segment(f"a{emoji}|", Style(color="red"))])
+    screen = pyte.Screen(20, 1)
+    pyte.Stream(screen).feed(strip.render(Console()))
+    assert strip.cell_length == 4
+    assert screen.buffer[0][3].data == "|"
+    assert intruders(strip.render(Console()).encode()) == []

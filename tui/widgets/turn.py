@@ -219,7 +219,8 @@ class Turn:
         self._blocks.touch(len(self._blocks) - 1)
         self.catch_up()
         after = self._rows_from(start)
-        pairs = zip_longest(before, after, fillvalue=BLANK)
+        # A row that comes or goes may be blank and yet stand under the cursor.
+        pairs = zip_longest(before, after, fillvalue=_UNLIKE)
         changed = [top + index for index, (old, new) in enumerate(pairs) if old != new]
         return self._touched_rows(start) + changed
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import random
 import sys
@@ -35,8 +36,10 @@ def stream(tmp_path: Path, sizes: list[tuple[int, int]]) -> tuple[Terminal, list
             terminal.resize(columns, rows)
         rows_file = Path(f"{file}.rows")
         terminal.wait_until(rows_file.exists, "the end of the reply", 40)
-        terminal.read(0.3)
-        return terminal, json.loads(rows_file.read_text())
+        expected: list[str] = json.loads(rows_file.read_text())
+        with contextlib.suppress(AssertionError):  # the caller tells the difference better
+            terminal.wait_until(lambda: composed(shown(terminal)) == composed(expected), "the last rows", 10)
+        return terminal, expected
     finally:
         terminal.close()
 

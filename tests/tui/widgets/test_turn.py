@@ -55,6 +55,14 @@ def test_how_it_ended_is_a_row_below(mark: TurnMark, sentence: str, row: str) ->
     assert drawn(turn)[-3:] == ["partial", "", row]
 
 
+def test_rows_that_come_are_drawn_though_they_are_blank() -> None:
+    turn = turn_of("one")
+    turn.advance()
+    height = turn.height
+    turn.append(safe("\n\ntwo"), reasoning=False)
+    assert {height, height + 1} <= set(turn.advance())
+
+
 def test_thinking_folds_into_one_row_and_opens() -> None:
     turn = turn_of(reasoning="step one\nstep two")
     assert drawn(turn)[5] == "▸ thinking · 7 tokens"
