@@ -71,7 +71,12 @@ class Talk:
     """A loaded model and the conversation with it."""
 
     def __init__(
-        self, folder: Path, placement: Placement | None = None, *, budgets: BudgetRequest | None = None
+        self,
+        folder: Path,
+        placement: Placement | None = None,
+        *,
+        budgets: BudgetRequest | None = None,
+        quantization: Quantization = Quantization.NONE,
     ) -> None:
         """Load a model: as placed, as planned within budgets, or in RAM."""
         self.backend = HFBackend()
@@ -81,6 +86,7 @@ class Talk:
             model=ModelRef(name=folder.name, folder=folder),
             placement=placement if placement or budgets else in_ram(),
             budgets=budgets or BudgetRequest(),
+            quantization=quantization,
         )
         self.loaded = self.backend.load(command, self.progress.append, never)
 

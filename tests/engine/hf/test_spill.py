@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from engine.plan import place
-from engine.values import BudgetRequest, Fits, Placement, Tier
+from engine.values import BudgetRequest, FinishReason, Fits, Placement, Quantization, Tier
 from tests import tiny_models
 from tests.engine.hf.talk import Talk, in_ram
 
 FAMILIES = ("llama", "qwen3", "qwen3_moe", "gptj", "gpt2", "bloom", "gemma2")
+WIDE = {"hidden_size": 64, "intermediate_size": 256, "num_key_value_heads": 4, "head_dim": 16}
 QUESTION = "Why is prefill faster than decode?"
 
 
@@ -28,11 +30,13 @@ def answered(talk: Talk) -> Answer:
     return answer
 
 
-def ram_for_some_layers(folder: Path, budgets: BudgetRequest) -> BudgetRequest:
+def ram_for_some_layers(
+    folder: Path, budgets: BudgetRequest, quantization: Quantization = Quantization.NONE
+) -> BudgetRequest:
     """Budgets that leave RAM for what has to lie there, and for about half of the weights."""
-    placed = place(folder, budgets=budgets)
+    placed = place(folder, budgets=budgets, quantization=quantization)
     (ram,) = (device for device in placed.devices if device.device == "ram")
-    largest = max(layer.bytes for layer in placed.layers)
+    largest = max(layer.bytes for layer in place(folder, budgets=budgets).layers)
     return BudgetRequest(
         ram_bytes=ram.predicted_bytes - ram.weight_bytes // 2 + largest, disk_folder=budgets.disk_folder
     )
@@ -55,3 +59,16 @@ def test_layers_that_the_plan_spills_to_disk_change_no_token(family: str, tmp_pa
     assert offload.stat().st_mode & 0o777 == 0o700
     assert answered(talk) == expected
     assert not any((tmp_path / "offload").iterdir())
+
+
+@pytest.mark.parametrize("kind", [Quantization.NF4, Quantization.INT8])
+def test_a_quantized_model_spills_and_what_stays_in_ram_is_packed(tmp_path: Path, kind: Quantization) -> None:
+    folder = tiny_models.make("llama", tmp_path, dtype=torch.bfloat16, **WIDE)
+    budgets = ram_for_some_layers(folder, BudgetRequest(disk_folder=tmp_path / "offload"), kind)
+    talk = Talk(folder, budgets=budgets, quantization=kind)
+    placement = talk.loaded.placement
+    assert tiers(placement) == {Tier.CPU, Tier.DISK}
+    (predicted,) = (device.weight_bytes for device in placement.devices if device.device == "ram")
+    assert talk.inner.weights.by_device["ram"] <= 1.05 * predicted
+    assert talk.ask(QUESTION).finished.finish_reason is not FinishReason.FAILED
+    talk.backend.unload()
