@@ -108,19 +108,23 @@ class Channel:
         self._connection = connection
         self._decoder = command_decoder()
         self._sending = threading.Lock()
-        self._room = select.poll()
-        self._room.register(connection, select.POLLOUT)
 
     def send(self, event: AnyEvent) -> None:
         """Send an event; a reading is dropped where the screen does not keep up, text waits.
 
         A lost wire is not reported here: the reading thread notices it and ends the process.
         """
-        if isinstance(event, DROPPABLE) and not self._room.poll(0):
+        if isinstance(event, DROPPABLE) and not self._has_room():
             return
         frame = encode(event)
         with self._sending, contextlib.suppress(OSError):
             self._connection.sendall(frame)
+
+    def _has_room(self) -> bool:
+        # One object a call: two threads must not ask the same one at once.
+        room = select.poll()
+        room.register(self._connection, select.POLLOUT)
+        return bool(room.poll(0))
 
     def messages(self) -> Iterator[ToEngine]:
         """Commands and cancels as they come, until the wire ends. Raises WireError for what is neither."""

@@ -111,6 +111,29 @@ def wire() -> Iterator[tuple[socket.socket, Channel]]:
     far.close()
 
 
+def test_two_threads_may_send_readings_at_once(wire: tuple[socket.socket, Channel]) -> None:
+    near, channel = wire
+    failures: list[Exception] = []
+
+    def talk() -> None:
+        try:
+            for _ in range(3000):
+                channel.send(Heartbeat(ram_bytes=1))
+        except RuntimeError as error:
+            failures.append(error)
+
+    talkers = [threading.Thread(target=talk) for _ in range(4)]
+    reader = threading.Thread(target=lambda: [None for _ in iter(lambda: near.recv(65_536), b"")])
+    reader.start()
+    for talker in talkers:
+        talker.start()
+    for talker in talkers:
+        talker.join()
+    near.shutdown(socket.SHUT_RDWR)
+    reader.join()
+    assert failures == []
+
+
 def test_readings_are_dropped_and_text_waits_when_the_screen_does_not_read(
     wire: tuple[socket.socket, Channel],
 ) -> None:
@@ -123,7 +146,7 @@ def test_readings_are_dropped_and_text_waits_when_the_screen_does_not_read(
 
     talker = threading.Thread(target=talk)
     talker.start()
-    while channel._room.poll(0):
+    while channel._has_room():
         talker.join(0.01)
     for _ in range(1000):
         channel.send(Heartbeat(ram_bytes=1))
