@@ -70,7 +70,7 @@ class KVCache:
     @torch.inference_mode()
     def mend(self) -> None:
         """Undo a forward that was left between two layers, where every layer can be cropped."""
-        if self._whole or not all(_can_crop(layer) for layer in self.cache.layers):
+        if self._whole or self.forgets:
             return
         for layer in self.cache.layers:
             surplus = layer.get_seq_length() - len(self.token_ids)
