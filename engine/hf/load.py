@@ -18,6 +18,7 @@ from engine.hf.readahead import read_ahead
 from engine.values import LoadStage, Placement, Quantization
 
 NAMED_TENSORS = 3
+COMPUTED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 LOCAL = {"trust_remote_code": False, "local_files_only": True}
 
 
@@ -81,8 +82,8 @@ def load_model(
     mapped = device_map(placement, skeleton)
     if set(mapped.values()) != {"disk"}:
         read_ahead(verdict.tensors, progress)
-    quantized = placement.quantization is not Quantization.NONE
-    progress.begin(LoadStage.QUANTIZE if quantized else LoadStage.PLACE, verdict.weight_bytes)
+    quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
+    progress.begin(LoadStage.QUANTIZE if quantization else LoadStage.PLACE, verdict.weight_bytes)
     with progress.counting():
         model, report = AutoModelForCausalLM.from_pretrained(
             verdict.folder,
@@ -92,7 +93,7 @@ def load_model(
             attn_implementation=attention,
             device_map=mapped,
             offload_folder=offload_folder,
-            quantization_config=_quantization(placement.quantization, verdict),
+            quantization_config=quantization,
             output_loading_info=True,
             **LOCAL,
         )
@@ -106,16 +107,24 @@ def _attention(config: object) -> str:
     return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
 
 
-def _quantization(asked: Quantization, verdict: Verdict) -> BitsAndBytesConfig | None:
-    """Return what bitsandbytes is told; a checkpoint that is quantized already stays as it is."""
-    if verdict.config.quantization or asked is Quantization.NONE:
+def _quantization(
+    asked: Quantization, verdict: Verdict, devices: set[int | str]
+) -> BitsAndBytesConfig | None:
+    """Return what bitsandbytes is told.
+
+    A checkpoint that is quantized already stays as it is. So does what rests in RAM or on disk while
+    another device computes it; without a GPU, that is everything as soon as a part of it lies on disk.
+    """
+    has_gpu = any(isinstance(device, int) for device in devices)
+    if verdict.config.quantization or asked is Quantization.NONE or ("disk" in devices and not has_gpu):
         return None
     if asked is Quantization.INT8:
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_enable_fp32_cpu_offload=has_gpu)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=getattr(torch, verdict.config.dtype or "bfloat16"),
+        bnb_4bit_compute_dtype=COMPUTED.get(verdict.config.dtype, torch.bfloat16),
+        llm_int8_enable_fp32_cpu_offload=has_gpu,
     )
 
 

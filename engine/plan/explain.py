@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.values import Budget, DevicePlan, Fits, LayerPlacement, Tier
+from engine.values import Budget, DevicePlan, Fits, LayerPlacement, Quantization, Tier
 
 _MIB = 1 << 20
 _GIB = 1 << 30
@@ -56,6 +56,13 @@ def context_sentence(context_window: int, longest: int, asked: int | None) -> tu
             f"The context window is {context_window:,} of {longest:,} tokens; ask for more if you need it.",
         )
     return ()
+
+
+def unpacked(asked: Quantization, *, packs: bool) -> tuple[str, ...]:
+    """That nothing is quantized on load, where it was asked for; empty otherwise."""
+    if packs or asked is Quantization.NONE:
+        return ()
+    return (f"{asked} is not applied: without a GPU it needs a model that lies in RAM as a whole.",)
 
 
 def shortage(needs: Iterable[DevicePlan], context_window: int) -> str:

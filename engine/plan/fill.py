@@ -54,6 +54,12 @@ class Filling(NamedTuple):
         return Fits.GPU if tiers == {Tier.GPU} else Fits.GPU_RAM
 
     @property
+    def packs(self) -> bool:
+        """Quantizing on load reaches some module: one on a GPU, or all of them in RAM."""
+        tiers = {layer.tier for layer in self.layers}
+        return Tier.GPU in tiers or Tier.DISK not in tiers
+
+    @property
     def rank(self) -> tuple[int, bool, int, int]:
         """Sorts the better one first: slowest place, use of a GPU, bytes on disk, bytes off the GPUs."""
         order = (Fits.GPU, Fits.GPU_RAM, Fits.DISK)
@@ -118,7 +124,7 @@ class Filler:
             taken = kept[position:end]
             if taken:
                 kv = extra + sum(self._kv[module.name] for module in taken)
-                draft.put(taken, Tier.GPU, gpu.device)
+                draft.put(taken, Tier.GPU, gpu.device, packed=True)
                 draft.reserve(gpu.device, kv, self._activations + buffer, GPU_RUNTIME_BYTES)
             elif not position:
                 return False
@@ -134,12 +140,15 @@ class Filler:
         return position
 
     def _without_gpu(self) -> Iterator[Filling]:
-        """The way that leaves the fewest modules on disk, computed by the CPU."""
+        """The way that leaves the fewest modules on disk, computed by the CPU.
+
+        Beside modules on disk, bitsandbytes leaves those in RAM unpacked.
+        """
         for count in range(len(self._modules), -1, -1):
             draft = Draft(self._devices)
             rest = self._modules[count:]
             buffer = max((module.plain_bytes for module in rest), default=0)
-            draft.put(self._modules[:count], Tier.CPU, "ram")
+            draft.put(self._modules[:count], Tier.CPU, "ram", packed=not rest)
             draft.put(rest, Tier.DISK, "disk")
             draft.reserve("ram", sum(self._kv.values()), self._activations + buffer, 0)
             if draft.ram_fits() and draft.disk_holds(rest):
@@ -181,10 +190,10 @@ class Draft:
         self._reserves = {"ram": (0, 0, devices.ram_runtime_bytes)}
         self._in_place_bytes = 0
 
-    def put(self, modules: Sequence[Module], tier: Tier, device: str) -> None:
-        """Let modules rest on a device, packed where bitsandbytes computes them there."""
+    def put(self, modules: Sequence[Module], tier: Tier, device: str, *, packed: bool = False) -> None:
+        """Let modules rest on a device, packed or as they are computed."""
         for module in modules:
-            size = module.bytes if tier in {Tier.GPU, Tier.CPU} else module.plain_bytes
+            size = module.bytes if packed else module.plain_bytes
             self._layers[module.name] = LayerPlacement(name=module.name, bytes=size, tier=tier, device=device)
             if tier is Tier.DISK:
                 self._in_place_bytes += module.plain_bytes - module.rewritten_bytes

@@ -6,10 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from engine.errors import DoesNotFit
-from engine.plan.explain import context_sentence, imaginary, shortage, tier_sentences, why_offloaded
+from engine.plan.explain import (
+    context_sentence,
+    imaginary,
+    shortage,
+    tier_sentences,
+    unpacked,
+    why_offloaded,
+)
 from engine.plan.fill import Devices, Filler, Filling
 from engine.plan.footprint import Footprint
-from engine.values import Budget, Fits, Placement
+from engine.values import Budget, Fits, Placement, Quantization
 
 COMFORTABLE_CONTEXT_WINDOW = 8192
 """Tokens reserved when nobody asks for a length."""
@@ -45,12 +52,13 @@ def placement_for(
         *tier_sentences(way.layers),
         *why_offloaded(way.devices, footprint.weight_bytes, way.fits),
         *context_sentence(window, longest, context_window),
+        *unpacked(footprint.quantization, packs=way.packs),
         *imaginary(devices.gpus),
         *footprint.notes,
     )
     return Placement(
         context_window=window,
-        quantization=footprint.quantization,
+        quantization=footprint.quantization if way.packs else Quantization.NONE,
         layers=way.layers,
         devices=way.devices,
         fits=way.fits,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.commands import Generate, LoadModel
-from engine.events import Event, ModelLoaded, TextDelta, TurnFinished, TurnStarted
+from engine.events import Event, TextDelta, TurnFinished, TurnStarted
 from engine.hf.backend import HFBackend
 from engine.values import (
     BudgetRequest,
