@@ -64,9 +64,7 @@ class CausalModel(Protocol):
     def modules(self) -> Iterator[torch.nn.Module]:
         """Yield every module once."""
 
-    def named_parameters(
-        self, *, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    def named_parameters(self, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Yield every parameter once, or under each of its names."""
 
     def named_buffers(self, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
