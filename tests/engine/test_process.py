@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -34,9 +35,9 @@ from engine.events import (
 from engine.process import EngineProcess
 from engine.script import Fault, FaultKind, Load, Reply, Script
 from engine.spawn import SpawnOptions
-from engine.values import FinishReason
+from engine.values import BudgetRequest, FinishReason
 from engine.wire import MAX_FRAME_BYTES
-from tests.engine.listener import Listener, ask, load, write_script
+from tests.engine.listener import PATIENCE_SECONDS, Listener, ask, load, write_script
 
 SEED = 20261120
 _ROOT = Path(__file__).parents[2]
@@ -576,3 +577,35 @@ def test_check_34_an_engine_killed_by_the_oom_killer_is_named_as_such(
     assert ended.out_of_memory
     assert "ran out of memory" in ended.message
     assert "ran out of memory" in listener.wait_for(TurnFinished, 2).message
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_check_40_an_engine_that_was_killed_leaves_no_offload_files(
+    start: Starter, listener: Listener, tmp_path: Path, is_killed: bool
+) -> None:
+    engine = start()
+    command = msgspec.structs.replace(load(1), budgets=BudgetRequest(disk_folder=tmp_path / "offload"))
+    engine.submit(command)
+    listener.wait_for(ModelLoaded, 1)
+    left = tmp_path / "offload" / f"vramble-offload-{engine.pid}-x"
+    left.mkdir(parents=True)
+    (left / "tensor.safetensors").write_bytes(b"x")
+    if is_killed:
+        os.kill(_pid(engine), signal.SIGKILL)
+    else:
+        engine.submit(UnloadModel(turn_id=2))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while left.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left.exists()
+
+
+def test_check_40_a_starting_engine_removes_what_dead_ones_left(
+    start: Starter, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path))
+    dead = tmp_path / "cache" / "offload" / "vramble-offload-999999999-x"
+    dead.mkdir(parents=True)
+    start()
+    listener.wait_for(EngineReady)
+    assert not dead.exists()
