@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -49,7 +50,9 @@ class VrambleApp(App[int]):
             settings: the person's; None reads them.
             guard: gives the terminal back; None where there is no terminal.
         """
-        super().__init__(driver_class=TerminalDriver if guard else None)
+        # Textual's own answer to NO_COLOR is grey, unless it thinks the colours are the terminal's.
+        no_color = True if "NO_COLOR" in os.environ else None
+        super().__init__(driver_class=TerminalDriver if guard else None, ansi_color=no_color)
         install_strip_filter()
         self.settings = settings or load_settings(settings_file()).settings
         self.bridge = bridge or Bridge(ChatOptions(), self.settings)

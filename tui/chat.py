@@ -149,8 +149,11 @@ class Chat:
         """Continue the last reply where it was cut short."""
         if self._refused():
             return
-        if not self.talk.can_go_on or self.bridge.loaded is None:
+        if not self.talk.can_go_on:
             self.screen.app.say("There is no unfinished reply to continue.")
+            return
+        if self.bridge.loaded is None:
+            self.screen.app.say("The model is still being loaded; /continue when it is ready.")
             return
         *past, unfinished = self.talk.turns
         messages = messages_to_continue(past, unfinished, self.talk.system_prompt)
@@ -200,11 +203,12 @@ class Chat:
     async def show_branch(self, number: int | None) -> None:
         """Show another reply to the last prompt's place: the next one, or the one of that number."""
         branches = await self.talk.branches()
-        if not branches or self.events.is_answering:
+        shown = {turn.id for turn in self.talk.turns}
+        if self.events.is_answering or all(turn.id in shown for turn in branches):
             self.screen.app.say("There is no other branch here.")
             return
         ids = [turn.id for turn in branches]
-        here = next((n for n, turn in enumerate(branches) if turn in self.talk.turns), 0)
+        here = next((n for n, turn_id in enumerate(ids) if turn_id in shown), 0)
         chosen = (here + 1) % len(ids) if number is None else number - 1
         if not 0 <= chosen < len(ids):
             self.screen.app.say(f"There are {len(ids)} branches here.")
@@ -233,7 +237,7 @@ class Chat:
             return
         self.show_turns()
         if self.talk.read_only:
-            self.screen.banner.show(self.talk.read_only)
+            self.screen.app.say(self.talk.read_only, is_warning=True)
         elif self.talk.can_go_on:
             self.screen.app.say("The last reply was cut short; /continue goes on with it.")
 
@@ -242,7 +246,7 @@ class Chat:
         screen, turns = self.screen, self.talk.turns
         screen.transcript.show_history([past_turn(turn) for turn in turns])
         screen.prompt.remember([turn.prompt for turn in turns])
-        screen.title_line.session = self.talk.title
+        screen.title_line.session = self.talk.title + (" · read only" if self.talk.read_only else "")
         self.events.branch_changed()
 
 

@@ -74,6 +74,7 @@ class ChatCommands:
             return
         if self._screen.banner.is_shown:
             self._screen.banner.hide()
+        self._screen.clear_selection()
         self._screen.prompt.focus()
 
     def do_palette(self, _: str) -> None:
@@ -124,14 +125,23 @@ class ChatCommands:
         self._bridge.unload()
 
     def do_context(self, argument: str) -> None:
-        """Load the model again with another context window."""
+        """Show the context window's use, or load the model again with another one."""
         digits = argument.replace(",", "").replace("_", "")
         if digits.isdecimal() and int(digits) > 0:
             self._chat.loader.load_again(context_window=int(digits))
             return
-        loaded = self._bridge.loaded
-        limit = f" up to {loaded.max_context_window:,}" if loaded else ""
-        self._app.say(f"Write a number of tokens{limit}: /context 8192")
+        if argument:
+            self._app.say(f"{argument!r} is no number of tokens: /context 8192", is_warning=True)
+        else:
+            self._app.say(self._describe_context())
+
+    def _describe_context(self) -> str:
+        loaded, use = self._bridge.loaded, self._screen.context_meter.use
+        if loaded is None:
+            return "No model is loaded, so there is no context window."
+        window = f"context {use.used:,} of {loaded.context_window:,} tok\n" + use.forecast()
+        most = f", up to {loaded.max_context_window:,}" if loaded.max_context_window else ""
+        return f"{window.rstrip()}\n/context TOKENS loads the model again with another window{most}."
 
     async def do_plan(self, argument: str) -> None:
         """Show what lies where, of the loaded or of a named model."""
@@ -195,7 +205,10 @@ class ChatCommands:
 
     async def do_branch(self, argument: str) -> None:
         """Go to another branch."""
-        await self._chat.show_branch(int(argument) if argument.isdecimal() else None)
+        if argument and not argument.isdecimal():
+            self._app.say("A branch is named by its number: /branch 2", is_warning=True)
+        else:
+            await self._chat.show_branch(int(argument) if argument else None)
 
     async def do_undo(self, _: str) -> None:
         """Take the last prompt and reply off."""
@@ -236,6 +249,25 @@ class ChatCommands:
             self._app.say(str(error), is_warning=True)
             return False
         return True
+
+    def do_find(self, argument: str) -> None:
+        """Go to the newest message that holds a text; without text, to the next one with the same."""
+        transcript = self._screen.transcript
+        wanted = argument or transcript.wanted
+        if not wanted:
+            self._app.say("Write what to look for: /find TEXT")
+        elif transcript.find(wanted):
+            transcript.focus()
+        else:
+            self._app.say(f"{wanted!r} is not in this talk.")
+
+    def do_scroll_up(self, _: str) -> None:
+        """Show what stands above, a page of it."""
+        self._screen.transcript.scroll_page_up(animate=False)
+
+    def do_scroll_down(self, _: str) -> None:
+        """Show what stands below, a page of it."""
+        self._screen.transcript.scroll_page_down(animate=False)
 
     def do_stats(self, _: str) -> None:
         """Counts and speeds of the last reply."""
@@ -278,15 +310,15 @@ class ChatCommands:
 def describe_usage(usage: TurnUsage) -> str:
     """A reply's counts and speeds in some lines."""
     new = usage.prompt_tokens - usage.reused_tokens
+    speed = f" at {format_speed(usage.prefill_tps)}" if usage.prefill_tps else ""
     lines = [
-        f"prompt {usage.prompt_tokens:,} tok, {new:,} of them computed at {format_speed(usage.prefill_tps)}",
+        f"prompt {usage.prompt_tokens:,} tok, {new:,} of them computed{speed}",
         f"first token after {format_duration(usage.time_to_first_token)}",
         f"reply {usage.completion_tokens:,} tok at {format_speed(usage.decode_tps)}",
         f"context {usage.context_used:,} of {usage.context_window:,} tok",
-        f"peak RAM of the engine {format_size(usage.peak_ram_bytes)}",
     ]
-    if usage.peak_vram_bytes:
-        lines.append(f"peak VRAM {format_size(usage.peak_vram_bytes)}")
+    peaks = {"RAM of the engine": usage.peak_ram_bytes, "VRAM": usage.peak_vram_bytes}
+    lines += [f"peak {name} {format_size(taken)}" for name, taken in peaks.items() if taken]
     return "\n".join(lines)
 
 

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.commands import LoadModel, PlanLoad
-from tui.model_entries import FreeMemory, ModelEntry, free_memory
+from sessions import SessionError
+from tui.model_entries import FreeMemory, ModelEntry, free_memory, model_entries
 
 if TYPE_CHECKING:
-    from engine import LocalModel
     from engine.events import Failed, Planned
     from engine.values import ModelRef, Placement
     from tui.chat import Chat
     from tui.screens.models import ModelChoice
     from tui.screens.plan import PlanScreen
+
+
+_RECENT_SESSIONS = 500
 
 
 class ChatDialogs:
@@ -43,7 +46,17 @@ class ChatDialogs:
 
         found = list_models(self._bridge.settings.model_folders)
         self._app.known_models = frozenset(each.ref.name for each in found)
-        return [_entry(each) for each in found]
+        return model_entries(found, self._last_used())
+
+    def _last_used(self) -> dict[str, float]:
+        """When each model was talked to last, by its name; waits for the store, and is not for the loop."""
+        if self._bridge.store is None:
+            return {}
+        try:
+            recent = self._bridge.store.sessions(_RECENT_SESSIONS).result()
+        except SessionError:
+            return {}  # the list is good without; what is wrong with the store is told elsewhere
+        return {session.model: session.updated_at for session in reversed(recent)}
 
     def _take_model(self, choice: ModelChoice | None) -> None:
         if choice is None:
@@ -121,14 +134,3 @@ class ChatDialogs:
         if self._plan[1].is_attached:
             self._plan[1].show_problem(event.message, event.hint)
         return True
-
-
-def _entry(found: LocalModel) -> ModelEntry:
-    return ModelEntry(
-        model=found.ref,
-        weight_bytes=found.weight_bytes,
-        format=found.format,
-        context_window=found.context_window,
-        problem=found.problem,
-        details=(("folder", str(found.ref.folder)), ("class", found.architecture)),
-    )

@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-_KEY_WORDS = {"escape": "Esc", "up": "Up/Down"}
+_KEY_WORDS = {"escape": "Esc", "up": "Up/Down", "pageup": "PageUp", "pagedown": "PageDown"}
 
 
 class Scope(enum.StrEnum):
@@ -120,10 +120,12 @@ COMMANDS = (
     UserCommand(
         name="context",
         title="Context window",
-        help="Load the model again with a context window of so many tokens.",
+        help="Show how full the context window is, or load the model again with another one.",
         slash="context",
-        arguments="TOKENS",
+        arguments="[TOKENS]",
     ),
+    UserCommand(name="scroll_up", title="Scroll up", help="Show what was said above.", key="pageup"),
+    UserCommand(name="scroll_down", title="Scroll down", help="Show what was said below.", key="pagedown"),
     UserCommand(name="memory", title="Memory panel", help="Show or hide the memory panel.", key="f3"),
     UserCommand(
         name="rename",
@@ -172,6 +174,13 @@ COMMANDS = (
         slash="export",
         arguments="[FILE]",
     ),
+    UserCommand(
+        name="find",
+        title="Find",
+        help="Find text in this talk, the newest message first; n and N go on.",
+        slash="find",
+        arguments="TEXT",
+    ),
     UserCommand(name="stats", title="Statistics", help="Counts and speeds of the last reply.", slash="stats"),
     UserCommand(name="theme", title="Theme", help="Change the colours.", slash="theme", arguments="[NAME]"),
     UserCommand(name="keys", title="Keys", help="All keys and commands.", slash="keys"),
@@ -185,6 +194,12 @@ COMMANDS = (
     UserCommand(name="quit", title="Quit", help="Save and leave.", key="ctrl+q", slash="quit"),
     UserCommand(name="next", title="Next message", help="Next message.", key="j", scope=_MESSAGE),
     UserCommand(name="previous", title="Previous message", help="Previous message.", key="k", scope=_MESSAGE),
+    UserCommand(
+        name="find_above", title="Find above", help="The same text further up.", key="n", scope=_MESSAGE
+    ),
+    UserCommand(
+        name="find_below", title="Find below", help="The same text further down.", key="N", scope=_MESSAGE
+    ),
     UserCommand(name="copy_this", title="Copy message", help="Copy this message.", key="y", scope=_MESSAGE),
     UserCommand(
         name="edit_this", title="Edit message", help="Edit this prompt, on a branch.", key="e", scope=_MESSAGE

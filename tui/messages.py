@@ -22,6 +22,10 @@ class CopyRequested(Message):
         self.text = text
 
 
+class FollowingChanged(Message):
+    """The transcript left the end of the talk, or is there again."""
+
+
 class EditRequested(Message):
     """The person wants to write a turn's prompt anew, on a branch of its own.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -100,11 +101,14 @@ async def test_commands_that_answer_in_words(tmp_path: Path, monkeypatch: pytest
         await told(running, "/undo", "Nothing was said")
         await told(running, "/continue", "no unfinished reply")
         await told(running, "/resume seven", "named by its number")
-        await told(running, "/context many", "number of tokens")
+        await told(running, "/context many", "no number of tokens")
+        await told(running, "/find", "Write what to look for")
         await told(running, "/theme chartreuse", "no theme called")
         await running.ask("hello")
         await told(running, "/stats", "first token after")
-        await told(running, "/branch 7", "There are 1 branches")
+        await told(running, "/branch", "no other branch")
+        await told(running, "/branch off", "named by its number")
+        await told(running, "/find kettle", "not in this talk")
         await running.type("/nonsense")
         await running.until(lambda: "no command /nonsense" in running.notices, "the notice")
         assert running.screen.prompt.text == "/nonsense"
@@ -194,3 +198,73 @@ async def test_the_prompt_is_written_in_an_editor(tmp_path: Path, monkeypatch: p
         await ready(running)
         await running.pilot.press("ctrl+g")
         await running.until(lambda: "editor could not be opened" in running.notices, "the notice")
+
+
+async def test_the_context_is_told_without_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chat_pilot(tmp_path, monkeypatch, replies=[HELLO], load={"context_window": 4096}) as running:
+        await ready(running)
+        await running.ask("hello")
+        used = running.screen.context_meter.use.used
+        await told(running, "/context", f"context {used} of 4,096 tok\nnext turn +512 tok = +64 MiB RAM\n")
+
+
+async def test_a_new_wish_puts_away_what_was_said_about_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chat_pilot(tmp_path, monkeypatch, replies=[HELLO]) as running:
+        await ready(running)
+        await told(running, "/undo", "Nothing was said")
+        await told(running, "/stats", "no reply yet")
+        assert "Nothing was said" not in running.notices
+        await running.pilot.press("escape")
+        assert not running.notices
+
+
+async def test_text_is_found_in_the_talk_and_again_above_and_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chat_pilot(tmp_path, monkeypatch, replies=[HELLO]) as running:
+        await ready(running)
+        for text in ("a Needle", "hay", "a needle too"):
+            await running.ask(text)
+        transcript = running.screen.transcript
+        await running.type("/find NEEDLE")
+        await running.until(lambda: transcript.has_focus, "the transcript")
+        seen = [running.screen.get_selected_text() or ""]
+        cursors = [transcript._cursor]
+        for key in ("n", "n", "n", "N", "N"):
+            await running.pilot.press(key)
+            seen.append(running.screen.get_selected_text() or "")
+            cursors.append(transcript._cursor)
+        assert cursors == [5, 4, 1, 0, 1, 4]
+        assert seen == ["needle", "needle", "Needle", "Needle", "Needle", "needle"]
+
+
+async def test_a_talk_that_is_scrolled_up_says_that_there_is_more_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = {"text": "\n\n".join(f"line {n}" for n in range(99)), "tokens_per_second": 0}
+    async with chat_pilot(tmp_path, monkeypatch, replies=[reply], size=(80, 24)) as running:
+        await ready(running)
+        await running.ask("hello")
+        line = running.screen.status_line
+        await running.pilot.press("pageup")
+        await running.until(lambda: "ready · more below" in line.render().plain, "the hint")
+        await running.pilot.press("pagedown")
+        await running.until(lambda: "more below" not in line.render().plain, "the end")
+
+
+async def test_the_picker_says_when_a_model_was_talked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chat_pilot(tmp_path, monkeypatch, replies=[HELLO]) as running:
+        await ready(running)
+        assert running.screen.chat is not None
+        dialogs = running.screen.chat.commands.dialogs
+        store = running.screen.bridge.store
+        assert store is not None
+        session = await asyncio.wrap_future(store.create())
+        await asyncio.wrap_future(store.begin_turn(session.id, None, "hello", "guide"))
+        entries = await asyncio.to_thread(dialogs.find_models)
+        used = {entry.model.name: entry.last_used for entry in entries}
+        assert used["guide"] == (await asyncio.wrap_future(store.session(session.id))).updated_at

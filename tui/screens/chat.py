@@ -17,6 +17,7 @@ from tui.messages import (
     CopyRequested,
     EditRequested,
     EventsWaiting,
+    FollowingChanged,
     PromptSubmitted,
     RegenerateRequested,
 )
@@ -141,6 +142,7 @@ class ChatScreen(Screen[None]):
         if self.chat is None:
             self.app.say("Still starting.")
             return
+        self.app.clear_notifications()  # what was said about the last wish is not about this one
         outcome = self.chat.commands.run(name, argument)
         if outcome is not None:
             self.run_worker(outcome, group="command")
@@ -160,6 +162,10 @@ class ChatScreen(Screen[None]):
         """Copy a message's text."""
         if self.chat is not None:
             self.run_worker(self.chat.commands.copy_text(message.text))
+
+    def on_following_changed(self, _message: FollowingChanged) -> None:
+        """Say whether there is more below what is in view."""
+        self.status_line.more_below = not self.transcript.is_following
 
     def on_edit_requested(self, message: EditRequested) -> None:
         """Write a prompt anew."""

@@ -49,6 +49,7 @@ class StatusLine(Widget):
     StatusLine { height: 1; padding: 0 2; color: $muted; }
     """
     status = reactive(Status())
+    more_below = reactive(default=False)
 
     @property
     def _meter_is_shown(self) -> bool:
@@ -59,7 +60,8 @@ class StatusLine(Widget):
         """One line as wide as the widget."""
         width = self.content_size.width
         status = self.status
-        state = Content.styled(safe_line(status.state), "$error" if status.alert else "$muted")
+        words = f"{safe_line(status.state)} · more below" if self.more_below else safe_line(status.state)
+        state = Content.styled(words, "$error" if status.alert else "$muted")
         figures = Content(status.figures(with_context=not self._meter_is_shown))
         room = width - state.cell_length - figures.cell_length
         if room < 1:

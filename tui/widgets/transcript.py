@@ -11,6 +11,7 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 
 from tui.markdown.rows import Ink
+from tui.messages import FollowingChanged
 from tui.safe_text import SafeText, safe
 from tui.widgets.column import Column
 from tui.widgets.transcript_cursor import TranscriptCursor
@@ -150,17 +151,22 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
 
     def follow(self) -> None:
         """Go to the end, and stay there while it grows."""
-        self._is_following = True
+        self._set_following(wanted=True)
         self._show()
+
+    def _set_following(self, *, wanted: bool) -> None:
+        if wanted is not self._is_following:
+            self._is_following = wanted
+            self.post_message(FollowingChanged())
 
     def toggle_reasoning(self, index: int) -> None:
         """Open or fold the thinking of the turn at `index`; what is above stays where it is."""
         if self._turns[index].toggle_reasoning():
             self._turns.touch(index)
-            self._is_following = False
+            self._set_following(wanted=False)
             self._limit = 0
             self._settle()
-            self._is_following = self.scroll_offset.y >= self._limit
+            self._set_following(wanted=self.scroll_offset.y >= self._limit)
             self.refresh()
 
     def draw_now(self) -> None:
@@ -238,7 +244,7 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
         """Follow the end again when the person has scrolled there, and not when they scroll away."""
         if not self._is_placing:
             # A window that grows moves the view to what is the end then; nobody has scrolled.
-            self._is_following = round(new_value) >= min(self._limit, self.max_scroll_y)
+            self._set_following(wanted=round(new_value) >= min(self._limit, self.max_scroll_y))
             self._settle()
         if round(old_value) != round(new_value):
             self._refresh_rows(range(round(new_value), round(new_value) + self.size.height))

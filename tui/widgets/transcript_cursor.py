@@ -6,6 +6,8 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.geometry import Offset
+from textual.selection import Selection
 from textual.widget import Widget
 
 from tui.messages import CopyRequested, EditRequested, RegenerateRequested
@@ -29,6 +31,8 @@ class TranscriptCursor(Widget):
         Binding("k", "move(-1)", "Previous message", show=False),
         Binding("g", "go_to_first", "First message", show=False),
         Binding("G", "go_to_last", "Last message", show=False),
+        Binding("n", "find(-1)", "Find above", show=False),
+        Binding("N", "find(1)", "Find below", show=False),
         Binding("y", "copy", "Copy", show=False),
         Binding("e", "edit", "Edit and branch", show=False),
         Binding("r", "regenerate", "Regenerate", show=False),
@@ -36,6 +40,8 @@ class TranscriptCursor(Widget):
     ]
     _turns: Column[Turn]
     _cursor: int | None = None
+    wanted = ""
+    """What was looked for last."""
 
     def drop_cursor(self) -> None:
         """Choose no message."""
@@ -75,30 +81,46 @@ class TranscriptCursor(Widget):
         self.action_move(2 * len(self._turns))
         self.scroll_end(animate=False)
 
-    def search(self, text: str) -> bool:
-        """Choose the next message upwards that holds `text`, in any case, and show where; False for none."""
-        wanted, count = text.casefold(), 2 * len(self._turns)
-        start = count if self._cursor is None else self._cursor
-        for step in range(1, count + 1):
-            cursor = (start - step) % count
+    def action_find(self, step: int) -> None:
+        """Go on to the next message with the text that was looked for last."""
+        if self.wanted:
+            self.find(self.wanted, step)
+
+    def find(self, text: str, step: int = -1) -> bool:
+        """Choose the next message that holds `text`, in any case, and select where; False for none.
+
+        Args:
+            text: what to look for.
+            step: -1 looks upwards, 1 downwards; both begin again at the other end.
+        """
+        count = 2 * len(self._turns)
+        is_new = text.casefold() != self.wanted.casefold()
+        start = count if self._cursor is None or is_new else self._cursor
+        self.wanted = text
+        for away in range(1, count + 1):
+            cursor = (start + away * step) % count
             turn = self._turns[cursor // 2]
-            if wanted in (turn.reply if cursor % 2 else turn.prompt).casefold():
+            if text.casefold() in (turn.reply if cursor % 2 else turn.prompt).casefold():
                 self._choose(cursor)
-                self._show_text(cursor, wanted)
+                self._show_text(cursor, text.casefold())
                 return True
         return False
 
     def _show_text(self, cursor: int, wanted: str) -> None:
-        """Scroll to the first row of a message that holds a text."""
+        """Select the first place of a text in a message, and scroll there."""
         turn = self._turns[cursor // 2]
         rows = turn.rows()
         turn.remeasure()
         self._turns.touch(cursor // 2)
         first = turn.reply_top if cursor % 2 else 0
-        found = next((row for row in range(first, len(rows)) if wanted in rows[row].text.casefold()), first)
-        place = self._turns.top(cursor // 2) + found
+        found = next((row for row in range(first, len(rows)) if wanted in rows[row].text.casefold()), None)
+        place = self._turns.top(cursor // 2) + (first if found is None else found)
         if not self.scroll_offset.y <= place < self.scroll_offset.y + self.size.height:
             self.scroll_to(y=max(0, place - self.size.height // 3), animate=False)
+        if found is not None:
+            start = turn.row(found)[1] + rows[found].lead + rows[found].text.casefold().find(wanted)
+            ends = Offset(start, place), Offset(start + len(wanted), place)
+            self.screen.selections = {self: Selection.from_offsets(*ends)}
 
     def _choose(self, cursor: int) -> None:
         self._cursor = cursor

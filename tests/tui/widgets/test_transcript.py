@@ -104,7 +104,7 @@ async def test_another_width_keeps_the_row_at_the_top() -> None:
     async with app.run_test(size=SIZE) as pilot:
         app.transcript.show_history([past(number) for number in range(12)])
         transcript = await settle(app, pilot)
-        transcript.search("prompt 5")
+        transcript.find("prompt 5")
         row = next(y for y, text in enumerate(app.rows()) if "prompt 5" in text)
         transcript.scroll_relative(y=row - 1, animate=False)
         await pilot.pause()
@@ -221,10 +221,10 @@ async def test_search_goes_to_the_next_message_that_holds_the_text() -> None:
         ]
         app.transcript.show_history(turns)
         transcript = await settle(app, pilot)
-        assert transcript.search("NEEDLE")
+        assert transcript.find("NEEDLE")
         assert "needle 7" in "\n".join(app.rows())
-        assert transcript.search("needle")
+        assert transcript.find("needle")
         assert "needle 2" in "\n".join(app.rows())
-        assert transcript.search("needle")
+        assert transcript.find("needle")
         assert "needle 7" in "\n".join(app.rows())
-        assert not transcript.search("haystack")
+        assert not transcript.find("haystack")
