@@ -26,7 +26,9 @@ from engine.engine import Engine
 from engine.errors import InvalidValue, WireError
 from engine.events import DROPPABLE, AnyEvent, Heartbeat
 from engine.log import keep_short
+from engine.offload import parent_folder, sweep
 from engine.scripted import ScriptedBackend
+from engine.values import BudgetRequest
 from engine.wire import Cancel, ToEngine, command_decoder, encode
 
 BACKEND_VARIABLE = "VRAMBLE_BACKEND"
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.set_inheritable(options.fd, False)
     with socket.socket(fileno=options.fd) as wire:
         channel = Channel(wire)
-        engine = Engine(make_backend, channel.send)
+        engine = Engine(ready_backend, channel.send)
         os._exit(serve(channel, engine, lambda: rotate(options.log)))
 
 
@@ -86,6 +88,12 @@ def serve(channel: Channel, engine: Engine, on_beat: Callable[[], None]) -> int:
     finally:
         is_over.set()
     return 0
+
+
+def ready_backend() -> Backend:
+    """Make the backend; what killed engines left behind goes first."""
+    sweep(parent_folder(BudgetRequest()))
+    return make_backend()
 
 
 def make_backend() -> Backend:

@@ -7,8 +7,10 @@ import queue
 import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -18,6 +20,7 @@ from engine.errors import EngineDied, LoadCancelled, WireError
 from engine.events import AnyEvent, EngineEnded, EngineReady, EngineSilent, ModelLoaded, ModelUnloaded
 from engine.meter import TurnMeter
 from engine.obituary import Obituary, count_oom_kills, write_obituary
+from engine.offload import parent_folder, sweep
 from engine.pending import Pending
 from engine.spawn import Child, SpawnOptions
 from engine.wire import Cancel, ToEngine, encode
@@ -61,6 +64,7 @@ class Supervisor:
         self._oom_kills: int | None = None
         self._said_silent = 0
         self._was_given_model = False
+        self._offload_parent: Path | None = None
         self._has_model = False
         self._is_ready = False
 
@@ -164,7 +168,9 @@ class Supervisor:
             self._pending.drop(command)
             self._emit(failure(command, error, TurnMeter()))
             return
-        self._was_given_model = self._was_given_model or isinstance(command, LoadModel)
+        if isinstance(command, LoadModel):
+            self._was_given_model = True
+            self._offload_parent = _offload_parent(command)
 
     def _end(self, answers: list[AnyEvent], *farewell: AnyEvent) -> None:
         """Kill the process: the answers go at once, the farewell when it is gone."""
@@ -232,6 +238,7 @@ class Supervisor:
 
     def _bury(self, child: Child) -> None:
         exit_code = child.bury()
+        self._sweep()
         self._tell_silence(0.0)
         farewell, self._farewell, self._child = self._farewell, None, None
         if farewell is not None:
@@ -239,6 +246,12 @@ class Supervisor:
             self._start_if_resting()
         elif self._closing_at is None:
             self._mourn(self._obituary(child, exit_code))
+
+    def _sweep(self) -> None:
+        """Remove what a killed process rewrote for its disk tier; many gigabytes take their time."""
+        if self._offload_parent is not None:
+            threading.Thread(target=sweep, args=(self._offload_parent,), name="sweep").start()
+            self._offload_parent = None
 
     def _obituary(self, child: Child, exit_code: int) -> Obituary:
         if child.problem:
@@ -267,3 +280,10 @@ class Supervisor:
     def _emit_all(self, events: list[AnyEvent]) -> None:
         for event in events:
             self._emit(event)
+
+
+def _offload_parent(command: LoadModel) -> Path:
+    """Where the process makes a folder for the disk tier, if it needs one."""
+    placement = command.placement
+    chosen = placement.offload_folder if placement is not None else None
+    return chosen or parent_folder(command.budgets)

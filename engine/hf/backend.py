@@ -21,14 +21,14 @@ from engine.events import Event, Inspected, ModelLoaded, Planned
 from engine.hf import failures
 from engine.hf.assemble import assembled, notes
 from engine.hf.decode import Runner
-from engine.hf.device_map import offload_folder
 from engine.hf.ledger import cuda_is_used
 from engine.hf.load import load_model, load_tokenizer
 from engine.hf.loaded import LoadedModel
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
-from engine.values import LoadStage, Placement
+from engine.offload import make_folder, parent_folder
+from engine.values import BudgetRequest, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
 
@@ -93,7 +93,8 @@ class HFBackend:
     def _load(self, command: LoadModel, progress: Progress, started: float) -> ModelLoaded:
         verdict = inspect_folder(command.model.folder)
         placement = command.placement or _place(command)
-        self._offload_folder = offload_folder(placement)
+        if any(layer.tier is Tier.DISK for layer in placement.layers):
+            self._offload_folder = make_folder(placement.offload_folder or parent_folder(BudgetRequest()))
         tokenizer = load_tokenizer(verdict.folder)
         placed = load_model(verdict, placement, self._offload_folder, progress)
         runner = Runner(placed.model, placed.device)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from engine.hf.protocols import CausalModel
 from engine.values import LayerPlacement, Placement, Tier
 
 DeviceMap = dict[str, int | str]
-
-FOLDER_PREFIX = "vramble-offload-"
 
 
 def device_of(layer: LayerPlacement) -> int | str:
@@ -83,22 +77,3 @@ def resting_places(model: CausalModel, mapped: DeviceMap) -> dict[str, str]:
         name: next((places[path] for path in _ancestors(name) if path in places), default)
         for name in _names(model)
     }
-
-
-def offload_folder(placement: Placement) -> Path | None:
-    """Make a private folder for tensors that must be rewritten; None when nothing lies on disk.
-
-    Folders of engines that no longer run are removed first.
-    """
-    if not any(layer.tier is Tier.DISK for layer in placement.layers):
-        return None
-    parent = placement.offload_folder or Path(tempfile.gettempdir())
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in parent.glob(f"{FOLDER_PREFIX}*"):
-        if not _is_running(old.name.removeprefix(FOLDER_PREFIX).partition("-")[0]):
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=parent))
-
-
-def _is_running(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()

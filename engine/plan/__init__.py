@@ -6,7 +6,8 @@ from pathlib import Path
 
 from engine.checkpoint import inspect_folder
 from engine.errors import DoesNotFit
-from engine.plan.budgets import live_budgets, offload_folder
+from engine.offload import parent_folder
+from engine.plan.budgets import live_budgets
 from engine.plan.footprint import Footprint, Module, footprint_of
 from engine.plan.placement import placement_for, require_real_devices
 from engine.values import BudgetRequest, Fits, Placement, Quantization
@@ -44,7 +45,7 @@ def place(
         DoesNotFit: no device, nor all together, can hold it.
     """
     footprint = footprint_of(inspect_folder(folder), quantization)
-    placement = placement_for(footprint, live_budgets(budgets), context_window, offload_folder(budgets))
+    placement = placement_for(footprint, live_budgets(budgets), context_window, parent_folder(budgets))
     if placement.fits is Fits.NO:
         hint = "Ask for a shorter context window, free memory, or allow more with --ram and --disk."
         raise DoesNotFit(placement.reasons[0], hint)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from engine.memory import MemoryReading, read_memory
+from engine.offload import parent_folder
 from engine.values import Budget, BudgetRequest
 
 RAM_RESERVE_BYTES = 256 << 20
@@ -28,18 +28,6 @@ def live_budgets(request: BudgetRequest, reading: MemoryReading | None = None) -
     """
     reading = reading or read_memory()
     return (*_gpu_budgets(request, reading), _ram_budget(request, reading), _disk_budget(request))
-
-
-def offload_folder(request: BudgetRequest) -> Path:
-    """Where tensors of the disk tier are rewritten, unless the person chose a folder: our own cache."""
-    if request.disk_folder is not None:
-        return request.disk_folder
-    home = os.environ.get("VRAMBLE_HOME")
-    if home:
-        return Path(home) / "cache" / "offload"
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
-    return base / "vramble" / "offload"
 
 
 def _gpu_budgets(request: BudgetRequest, reading: MemoryReading) -> list[Budget]:
@@ -77,7 +65,7 @@ def _ram_budget(request: BudgetRequest, reading: MemoryReading) -> Budget:
 
 
 def _disk_budget(request: BudgetRequest) -> Budget:
-    place = next(folder for folder in _with_parents(offload_folder(request)) if folder.is_dir())
+    place = next(folder for folder in _with_parents(parent_folder(request)) if folder.is_dir())
     usage = shutil.disk_usage(place)
     return Budget(
         device="disk",

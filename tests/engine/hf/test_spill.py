@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from tests import tiny_models
 from tests.engine.hf.talk import Talk, in_ram
 
 FAMILIES = ("llama", "qwen3", "qwen3_moe", "gptj", "gpt2", "bloom", "gemma2")
-WIDE = {"hidden_size": 64, "intermediate_size": 256, "num_key_value_heads": 4, "head_dim": 16}
+WIDE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 256, "num_key_value_heads": 4, "head_dim": 16}
 QUESTION = "Why is prefill faster than decode?"
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from engine.errors import DoesNotFit, NotACheckpoint
 from engine.memory import GpuReading, MemoryReading, RamReading
+from engine.offload import parent_folder
 from engine.plan import live_budgets, place
-from engine.plan.budgets import RAM_RESERVE_BYTES, offload_folder
+from engine.plan.budgets import RAM_RESERVE_BYTES
 from engine.plan.explain import gib
 from engine.values import BudgetRequest, Fits
 from tests.engine.checkpoint.making import checkpoint
@@ -69,12 +70,12 @@ def test_the_offload_folder_is_ours_unless_it_was_chosen(
 ) -> None:
     monkeypatch.delenv("VRAMBLE_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert offload_folder(BudgetRequest()) == tmp_path / "vramble" / "offload"
+    assert parent_folder(BudgetRequest()) == tmp_path / "vramble" / "offload"
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
-    assert offload_folder(BudgetRequest()) == Path.home() / ".cache" / "vramble" / "offload"
+    assert parent_folder(BudgetRequest()) == Path.home() / ".cache" / "vramble" / "offload"
     monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path / "v"))
-    assert offload_folder(BudgetRequest()) == tmp_path / "v" / "cache" / "offload"
-    assert offload_folder(BudgetRequest(disk_folder=Path("/d"))) == Path("/d")
+    assert parent_folder(BudgetRequest()) == tmp_path / "v" / "cache" / "offload"
+    assert parent_folder(BudgetRequest(disk_folder=Path("/d"))) == Path("/d")
 
 
 def test_a_folder_is_placed_on_this_machine(tmp_path: Path) -> None:
