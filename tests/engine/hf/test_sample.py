@@ -16,7 +16,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from engine.hf.sample import Sampler
+from engine.errors import DamagedCheckpoint
+from engine.hf.sample import Sampler, Seen
 from engine.values import SamplingParams
 
 VOCABULARY = 300
@@ -100,3 +101,48 @@ def test_draws_follow_the_probabilities() -> None:
     sampler = Sampler(PLAIN, (), CPU)
     counts = torch.bincount(torch.tensor([sampler.choose(logits) for _ in range(4000)]), minlength=3)
     torch.testing.assert_close(counts / 4000, logits.softmax(-1), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("spread", [8.0, 1.5, 0.0])
+def test_a_nucleus_in_a_large_vocabulary_is_that_of_transformers(spread: float) -> None:
+    """Peaked, it lies among the best tokens; flat, it reaches beyond them."""
+    logits = torch.randn(60_000, generator=torch.Generator().manual_seed(3)) * spread
+    logits += torch.linspace(0.0, 1e-3, 60_000)  # no two the same: among equals the order is anyone's
+    for top_p, min_p in itertools.product((0.3, 0.9, 0.999), (0.0, 0.05)):
+        chosen = msgspec.structs.replace(PLAIN, top_p=top_p, min_p=min_p, temperature=0.8)
+        token_ids, probabilities = Sampler(chosen, (), CPU).candidates(logits)
+        ours = torch.zeros_like(logits)
+        ours[torch.arange(len(logits)) if token_ids is None else token_ids] = probabilities
+        expected = expected_probabilities(chosen, logits)
+        assert float((ours - expected).abs().sum()) < 2e-3
+        assert abs(int((ours > 0).sum()) - int((expected > 0).sum())) <= 1e-3 * int((expected > 0).sum())
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("place", [0, 17])
+def test_logits_that_are_no_numbers_are_refused(temperature: float, place: int) -> None:
+    logits = logits_of(0)
+    logits[place] = float("nan")
+    for top_k, top_p in ((0, 1.0), (40, 1.0), (0, 0.9)):
+        chosen = msgspec.structs.replace(PLAIN, temperature=temperature, top_k=top_k, top_p=top_p)
+        with pytest.raises(DamagedCheckpoint, match="NaN"):
+            Sampler(chosen, (), CPU).choose(logits)
+
+
+def test_a_token_that_may_not_come_is_never_drawn() -> None:
+    logits = torch.full((VOCABULARY,), float("-inf"))
+    logits[[7, 200]] = 0.0
+    sampler = Sampler(PLAIN, (), CPU)
+    assert {sampler.choose(logits) for _ in range(200)} == {7, 200}
+
+
+def test_tokens_seen_are_kept_once_each_and_in_place() -> None:
+    seen = Seen([5, 3, 5], CPU)
+    before = seen.token_ids.data_ptr()
+    for token in [*range(100), *range(100)]:
+        seen.add(token)
+    assert sorted(seen.token_ids.tolist()) == list(range(100))
+    assert seen.token_ids.data_ptr() == before
+    for token in range(5000):
+        seen.add(token)
+    assert sorted(seen.token_ids.tolist()) == list(range(5000))
