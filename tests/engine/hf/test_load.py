@@ -12,11 +12,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.commands import Inspect, LoadModel
-from engine.errors import DamagedCheckpoint, LoadCancelled, OutOfMemory, UnsafeCheckpoint
+from engine.errors import DamagedCheckpoint, DoesNotFit, LoadCancelled, OutOfMemory, UnsafeCheckpoint
 from engine.events import LoadProgress
 from engine.hf import backend as hf_backend
 from engine.hf.backend import HFBackend
-from engine.values import FinishReason, LoadStage, ModelRef, Quantization, Tier
+from engine.values import (
+    BudgetRequest,
+    FinishReason,
+    LayerPlacement,
+    LoadStage,
+    ModelRef,
+    Placement,
+    Quantization,
+    Tier,
+)
 from tests import tiny_models
 from tests.engine.hf.talk import After, Talk, in_ram, never, on_disk, quantized
 
@@ -54,6 +63,51 @@ def test_check_29_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> Non
     rewrite(folder, "model.norm.weight", torch.full((32,), float("nan")))
     with pytest.raises(DamagedCheckpoint, match="NaN"):
         HFBackend().load(command(folder), lambda _: None, never)
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "model.layers.2.mlp.up_proj.weight"])
+def test_check_29_a_single_row_that_is_no_numbers_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tiny_models.make("llama", tmp_path)
+    weight = load_file(folder / "model.safetensors")[name].clone()
+    weight[17] = float("nan")
+    rewrite(folder, name, weight)
+    with pytest.raises(DamagedCheckpoint, match="NaN"):
+        HFBackend().load(command(folder), lambda _: None, never)
+
+
+def test_check_29_a_word_that_is_no_numbers_ends_its_turn_before_the_first_token(tmp_path: Path) -> None:
+    folder = tiny_models.make("llama", tmp_path)
+    tokenizer = tiny_models.make_tokenizer()
+    weight = load_file(folder / "model.safetensors")["model.embed_tokens.weight"].clone()
+    weight[tokenizer("Z")["input_ids"][0]] = float("nan")
+    rewrite(folder, "model.embed_tokens.weight", weight)
+    talk = Talk(folder)
+    said = talk.ask("Z")
+    assert (said.text, said.finished.finish_reason) == ("", FinishReason.FAILED)
+    assert said.finished.error == "DamagedCheckpoint"
+    assert "NaN" in said.finished.message
+    talk.messages.clear()
+    assert talk.ask("Why?").finished.finish_reason is not FinishReason.FAILED
+    talk.backend.unload()
+
+
+def test_a_placement_for_gpus_that_torch_does_not_see_is_refused_before_anything_is_read() -> None:
+    on_gpu = LayerPlacement(name="model", bytes=1, tier=Tier.GPU, device="gpu:97")
+    placement = Placement(context_window=64, layers=(on_gpu,))
+    asked = LoadModel(
+        model=ModelRef(name="tiny", folder=tiny_models.checkpoint("llama")), placement=placement
+    )
+    with pytest.raises(DoesNotFit, match="gpu:97"):
+        HFBackend().load(asked, lambda _: None, never)
+
+
+def test_a_plan_for_an_imagined_gpu_is_not_loaded() -> None:
+    asked = LoadModel(
+        model=ModelRef(name="tiny", folder=tiny_models.checkpoint("llama")),
+        budgets=BudgetRequest(gpu=((97, 2**34),)),
+    )
+    with pytest.raises(DoesNotFit, match="gpu:97"):
+        HFBackend().load(asked, lambda _: None, never)
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
