@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -22,12 +23,13 @@ from engine.hf import failures
 from engine.hf.assemble import assembled, notes
 from engine.hf.decode import Runner
 from engine.hf.ledger import cuda_is_used
-from engine.hf.load import load_model, load_tokenizer
+from engine.hf.load import load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
 from engine.offload import make_folder, parent_folder
+from engine.plan import place, require_real_devices
 from engine.values import BudgetRequest, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
@@ -93,6 +95,8 @@ class HFBackend:
     def _load(self, command: LoadModel, progress: Progress, started: float) -> ModelLoaded:
         verdict = inspect_folder(command.model.folder)
         placement = command.placement or _place(command)
+        require_real_devices(placement)
+        require_gpus(placement)
         if any(layer.tier is Tier.DISK for layer in placement.layers):
             self._offload_folder = make_folder(placement.offload_folder or parent_folder(BudgetRequest()))
         tokenizer = load_tokenizer(verdict.folder)
@@ -118,8 +122,6 @@ class HFBackend:
 
 
 def _place(command: PlanLoad | LoadModel) -> Placement:
-    from engine.plan import place
-
     return place(
         command.model.folder,
         context_window=command.context_window,
@@ -132,7 +134,7 @@ def _warm_up(runner: Runner, tokenizer: TextTokenizer) -> None:
     """Compute a few tokens; raises DamagedCheckpoint where the weights give no numbers."""
     known = [token_id for token_id in sorted(set(tokenizer.get_vocab().values())) if token_id]
     logits = runner.warm_up(known[:WARM_UP_TOKENS])
-    if not bool(torch.isfinite(logits).any()):
+    if bool(torch.isnan(logits).any()):
         raise DamagedCheckpoint("The weights compute no numbers (NaN).", "Download the model again.")
 
 
@@ -140,7 +142,8 @@ def _give_back() -> None:
     """Return freed memory to the operating system and the driver."""
     gc.collect()
     if cuda_is_used():
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # a broken CUDA context gives back nothing more
+            torch.cuda.empty_cache()
     ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -83,8 +83,7 @@ class Runner:
         """Compute one chunk, wait for it, and learn the model's pace from it."""
         started = time.perf_counter()
         logits = self.feed(token_ids)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        _wait_for(logits)
         self.pace.learn(len(token_ids), time.perf_counter() - started)
         return logits
 
@@ -113,8 +112,9 @@ class Runner:
             the last logits; not finite where the weights are damaged.
         """
         logits = self.feed(token_ids)
+        _wait_for(logits)
         started = time.perf_counter()
-        self.feed(token_ids[:1])
+        _wait_for(self.feed(token_ids[:1]))
         self.pace.note_step(time.perf_counter() - started)
         if self.pace.is_slow:
             self._watch_layers()
@@ -143,6 +143,12 @@ class Runner:
         parts = self.feed(token_ids[half:])
         spread = float(whole.float().std())
         return bool((parts.float() - whole.float()).abs().max() <= 0.1 * spread)
+
+
+def _wait_for(logits: torch.Tensor) -> None:
+    """Wait until a forward is computed; the device of its logits is the last one that it needs."""
+    if logits.is_cuda:
+        torch.cuda.synchronize(logits.device)
 
 
 class ChunkPace:

@@ -30,6 +30,7 @@ CUDA_SIGNS = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert
 DAMAGE_SIGNS = ("size mismatch", "ignore_mismatched_sizes", "incomplete metadata", "HeaderTooLarge")
 
 REMEDIES = "Use a shorter context (/context 2048), nf4 (/load nf4), or let more layers go to RAM (--gpu)."
+NEW_PROCESS = "Give /unload, which ends the engine's process, and load the model again."
 GIB = 1 << 30
 
 
@@ -52,7 +53,7 @@ def named(error: BaseException, doing: str) -> EngineError:
             f"The weights cannot be read: {_first_line(text)}.", "Download the model again."
         )
     if any(sign in text for sign in CUDA_SIGNS):
-        return EngineFault(f"The GPU failed while {doing}: {_first_line(text)}.", "Load the model again.")
+        return EngineFault(f"The GPU failed while {doing}: {_first_line(text)}.", NEW_PROCESS)
     return EngineFault(
         f"{doing.capitalize()} failed: {type(error).__name__}: {_first_line(text)}.",
         "The engine's log has the details.",

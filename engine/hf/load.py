@@ -9,13 +9,13 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from engine.checkpoint import Verdict
-from engine.errors import DamagedCheckpoint
+from engine.errors import DamagedCheckpoint, DoesNotFit
 from engine.hf.device_map import DeviceMap, device_map, resting_places
 from engine.hf.ledger import Weights, count_weights
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel, TextTokenizer
 from engine.hf.readahead import read_ahead
-from engine.values import LoadStage, Placement, Quantization
+from engine.values import LoadStage, Placement, Quantization, Tier
 
 NAMED_TENSORS = 3
 COMPUTED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -40,6 +40,22 @@ class PlacedModel:
     def weights(self) -> Weights:
         """Count the bytes that rest on each device."""
         return count_weights(self.model, resting_places(self.model, self._mapped))
+
+
+def require_gpus(placement: Placement) -> None:
+    """Refuse a plan for GPUs that NVML may know, and torch cannot use.
+
+    Raises:
+        DoesNotFit: it names one.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    asked = {layer.device for layer in placement.layers if layer.tier is Tier.GPU}
+    missing = sorted(asked - {f"gpu:{index}" for index in range(count)})
+    if missing:
+        raise DoesNotFit(
+            f"The plan uses {', '.join(missing)}, and torch sees {count} GPUs.",
+            "`vramble doctor` tells what torch lacks; --gpu 0=0 plans without GPU 0.",
+        )
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:

@@ -110,7 +110,7 @@ class Sampler:
         return Candidates(token_ids, probabilities)
 
     def _draw(self, scores: torch.Tensor) -> int:
-        """Draw by the cumulative distribution: in a tenth of multinomial's time, and NaN is no fault of a GPU."""
+        """Draw by the cumulative distribution: in a tenth of multinomial's time, and NaN kills no GPU."""
         token_ids, probabilities = self._candidates(scores)
         mass = probabilities.double().cumsum(-1)
         drawn = torch.rand(1, dtype=mass.dtype, device=mass.device, generator=self._generator)

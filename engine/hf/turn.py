@@ -70,7 +70,7 @@ class Turn:
         except Interrupted:
             ending = _Ending(FinishReason.CANCELLED)
             self._runner.kv.mend()
-        except failures.FAILURES as error:
+        except (EngineError, *failures.FAILURES) as error:
             ending = _Ending(FinishReason.FAILED, failures.named(error, "generating"))
             self._runner.kv.drop()
         yield from self._finished(ending)
