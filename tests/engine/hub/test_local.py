@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +200,23 @@ def _seconds(root: Path) -> float:
     started = time.thread_time()
     assert len(listed(root)) == 500
     return time.thread_time() - started
+
+
+@pytest.mark.parametrize("closed", ["scandir", "stat"])
+def test_a_folder_that_may_not_be_read_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    checkpoint(tmp_path / "models" / "a")
+    secret = checkpoint(tmp_path / "models" / "b")
+    really: Callable[..., object] = getattr(os, closed)
+
+    def refusing(path: os.PathLike[str] | str | int = ".", *rest: Any, **named: Any) -> object:
+        if not isinstance(path, int) and str(path).startswith(str(secret)) and str(path) != f"{secret}":
+            raise PermissionError(13, "Permission denied")
+        if closed == "scandir" and str(path) == str(secret):
+            raise PermissionError(13, "Permission denied")
+        return really(path, *rest, **named)
+
+    monkeypatch.setattr(os, closed, refusing)
+    names = [model.ref.name for model in listed(tmp_path / "models")]
+    assert "a" in names
