@@ -9,7 +9,7 @@ from engine.checkpoint.code import find_code, named, refuse_kernels
 from engine.checkpoint.config import ModelConfig, read_config
 from engine.checkpoint.consistency import check_consistency
 from engine.checkpoint.fields import Fields
-from engine.checkpoint.files import contained, open_plain, read_json, shown
+from engine.checkpoint.files import DOWNLOAD_AGAIN, contained, open_plain, read_json, shown
 from engine.checkpoint.native import missing_library, native_class
 from engine.checkpoint.pickles import CONVERT, is_pickle_name, refuse_pickle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE, StoredTensor, read_tensors
@@ -127,7 +127,7 @@ def _require_weights(folder: Path, names: list[str]) -> None:
             with open_plain(contained(folder, name)) as file:
                 refuse_pickle(file.read(64), name)
     message = f"{shown(folder.name)} holds no weights: neither {SINGLE_FILE} nor {INDEX_FILE} is there."
-    raise NotACheckpoint(message, "Download the model again with `vramble pull`.")
+    raise NotACheckpoint(message, DOWNLOAD_AGAIN)
 
 
 def _refuse_other_formats(folder: Path, names: list[str]) -> None:

@@ -13,6 +13,7 @@ from engine.hub.places import GUIDE, all_places, guide
 from engine.values import Hub, ModelRef
 
 _HUB_PREFIXES = {"hf:": Hub.HUGGINGFACE, "ms:": Hub.MODELSCOPE}
+_DOWNLOADS = {Hub.HUGGINGFACE: "hf download", Hub.MODELSCOPE: "modelscope download --model"}
 _PATH_STARTS = ("/", "./", "../", "~")
 _MOST_NEAR_NAMES = 3
 
@@ -66,11 +67,12 @@ def _unknown(name: str, matches: list[ModelRef], refs: list[ModelRef]) -> Unknow
     if matches:
         places = ", ".join(_address(ref) for ref in matches)
         return UnknownModel(f"{shown(name)} may mean {places}.", "Give one of these instead.")
-    hub = name[:3] in _HUB_PREFIXES
-    near = _near(name[3:] if hub else name, refs)
+    hub = _HUB_PREFIXES.get(name[:3])
+    bare = name[3:] if hub else name
+    near = _near(bare, refs)
     hint = f"Did you mean {', '.join(near)}? " if near else ""
-    pull = f"`vramble pull {shown(name)}` downloads it." if hub else "`vramble models` lists what is here."
-    return UnknownModel(f"No model on this machine is called {shown(name)}.", hint + pull)
+    step = f"`{_DOWNLOADS[hub]} {shown(bare)}` gets it." if hub else "`vramble models` lists what is here."
+    return UnknownModel(f"No model on this machine is called {shown(name)}.", hint + step)
 
 
 def _address(ref: ModelRef) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -95,8 +96,9 @@ def _look(ref: ModelRef) -> LocalModel:
 
 
 def _weight_files(folder: Path) -> _Files:
+    """Sizes by name; none where the folder cannot be read, which its config.json tells of then."""
     files = _Files({}, {})
-    with os.scandir(folder) as entries:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(".safetensors"):
                 files.safetensors[entry.name] = _size(entry)

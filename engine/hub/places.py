@@ -46,11 +46,11 @@ def _candidates(folders: tuple[Path, ...]) -> Iterator[ModelRef]:
 
 def _given(folder: Path) -> Iterator[ModelRef]:
     """The folder itself, its children, and the children of those that are no models."""
-    if (folder / "config.json").exists():
+    if _is_model(folder):
         yield ModelRef(name=folder.name, folder=folder)
         return
     for child in _children(folder):
-        if (child / "config.json").exists():
+        if _is_model(child):
             yield ModelRef(name=child.name, folder=child)
         else:
             names = ((f"{child.name}/{model.name}", model) for model in _children(child))
@@ -108,6 +108,11 @@ def _modelscope(cache: Path) -> Iterator[ModelRef]:
         for model in _children(owner):
             repo_id = f"{owner.name}/{model.name}".replace(_MASKED_DOT, ".")
             yield ModelRef(name=repo_id, folder=model, hub=Hub.MODELSCOPE, repo_id=repo_id)
+
+
+def _is_model(folder: Path) -> bool:
+    """It holds a config.json; False where that cannot be known."""
+    return os.path.exists(folder / "config.json")
 
 
 def _children(folder: Path) -> list[Path]:
