@@ -37,11 +37,11 @@ def assembled(
 def recommended(said: SamplingParams) -> SamplingParams:
     """Fill what the checkpoint leaves open with what transformers would take."""
     temperature = 1.0 if said.temperature is None else said.temperature
-    top_k = USUAL_TOP_K if temperature and said.top_k is None else said.top_k
+    top_k = USUAL_TOP_K if said.top_k is None else said.top_k
     return SamplingParams(
         temperature=temperature,
         top_p=said.top_p or 1.0,
-        top_k=top_k or 0,
+        top_k=top_k,
         min_p=said.min_p or 0.0,
         repetition_penalty=said.repetition_penalty or 1.0,
         max_new_tokens=said.max_new_tokens,

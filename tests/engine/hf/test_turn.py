@@ -263,3 +263,36 @@ def test_reasoning_comes_apart_from_the_answer(tmp_path: Path, monkeypatch: pyte
     assert said.finished.finish_reason is FinishReason.STOP
     assert isinstance(said.events[-1], TurnFinished)
     talk.backend.unload()
+
+
+def test_the_same_seed_gives_the_same_reply_and_another_one_another() -> None:
+    talk = Talk(tiny_models.checkpoint("llama"))
+    talk.messages.append(ChatMessage(role=Role.USER, content="Why?"))
+
+    def replied(seed: int) -> str:
+        return talk.generate(SamplingParams(temperature=1.5, max_new_tokens=24, seed=seed)).text
+
+    assert replied(1) == replied(1)
+    assert len({replied(seed) for seed in range(4)}) > 1
+    talk.backend.unload()
+
+
+def test_a_reply_asked_to_be_longer_than_the_window_ends_with_the_window() -> None:
+    talk = Talk(tiny_models.checkpoint("llama"), in_ram(context_window=64))
+    said = talk.ask("Why?", SamplingParams(temperature=0.0, max_new_tokens=5000))
+    usage = said.finished.usage
+    assert said.finished.finish_reason in {FinishReason.LENGTH, FinishReason.STOP}
+    assert usage.context_used <= usage.context_window == 64
+    talk.backend.unload()
+
+
+def test_a_checkpoint_that_is_greedy_samples_as_transformers_would_when_it_is_asked_to(
+    tmp_path: Path,
+) -> None:
+    folder = tiny_models.make("llama", tmp_path)
+    (folder / "generation_config.json").write_text('{"do_sample": false}')
+    talk = Talk(folder)
+    assert talk.loaded.sampling.temperature == 0.0
+    asked = talk.inner.sampling_for(SamplingParams(temperature=0.7))
+    assert (asked.temperature, asked.top_k, asked.top_p) == (0.7, 50, 1.0)
+    talk.backend.unload()
