@@ -68,8 +68,9 @@ class Chat:
     async def ask_or_wait(self, text: str) -> None:
         """Send a prompt; let it wait while the model loads, and stay where it is while a reply comes."""
         if self._refused():
+            self.screen.prompt.take_back(text)
             return
-        self.screen.prompt.accept()
+        self.screen.prompt.accept(text)
         if self.bridge.loaded is None:
             self.queued.append(text)
             self.show_queue()

@@ -47,11 +47,12 @@ class ChatCommands:
 
     def run_slash(self, slash: str, argument: str) -> None:
         """Carry out a slash command; an unknown one stays in the prompt."""
-        command = BY_SLASH.get(slash)
+        command, written = BY_SLASH.get(slash), f"/{slash} {argument}".rstrip()
         if command is None:
+            self._screen.prompt.take_back(written)
             self._app.say(f"There is no command /{slash}; /keys lists them all.", is_warning=True)
             return
-        self._screen.prompt.accept()
+        self._screen.prompt.accept(written)
         self._screen.run_command(command.name, argument)
 
     def choices(self) -> dict[str, tuple[str, ...]]:

@@ -200,7 +200,7 @@ class ChatEvents:
 
     def _tell_failure(self, message: str, hint: str, *, is_out_of_memory: bool) -> None:
         remedies = OUT_OF_MEMORY_REMEDIES if is_out_of_memory else ()
-        self._screen.banner.show(message, hint, remedies)
+        self._screen.banner.show(message, hint, remedies, is_typing=bool(self._screen.prompt.text))
 
     def _ledger(self, event: MemoryLedger) -> None:
         self._screen.memory.show_ledger(event)

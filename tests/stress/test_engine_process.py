@@ -15,7 +15,7 @@ from engine.script import Reply, Script
 from tests.engine.listener import Listener, ask, load, write_script
 
 SEED = 20261120
-pytestmark = pytest.mark.stress
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(3600)]
 LONG = Script(replies=(Reply(text="word " * 5_000, tokens_per_second=500.0),))
 
 

@@ -170,6 +170,7 @@ async def stopped_turn(running: ChatPilot, prompt: str, seconds: float) -> Turn:
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(3600)
 async def test_check_02_ten_killed_engines_cost_no_partial_reply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +204,11 @@ async def test_out_of_memory_keeps_the_reply_and_offers_remedies(
         banner = running.screen.banner
         await running.until(lambda: banner.is_shown and banner.has_focus, "the remedies")
         assert "1 shorter context" in " ".join(banner.content.plain.split())
+        await running.pilot.press("s", "o")
+        assert running.screen.prompt.text == "so"
+        assert running.screen.prompt.has_focus
+        running.screen.prompt.replace_all("")
+        banner.focus()
         assert "word1" in running.reply
         window = running.app.bridge.loaded
         assert window is not None

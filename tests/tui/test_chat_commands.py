@@ -205,7 +205,7 @@ async def test_the_context_is_told_without_a_number(tmp_path: Path, monkeypatch:
         await ready(running)
         await running.ask("hello")
         used = running.screen.context_meter.use.used
-        await told(running, "/context", f"context {used} of 4,096 tok\nnext turn +512 tok = +64 MiB RAM\n")
+        await told(running, "/context", f"context {used} of 4,096 tok\nnext turn +512 = +64 MiB RAM\n")
 
 
 async def test_a_new_wish_puts_away_what_was_said_about_the_last(

@@ -81,6 +81,7 @@ def test_check_01_a_killed_screen_loses_nothing_that_was_shown(part: int, tmp_pa
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(3600)
 def test_check_01_two_hundred_kills(tmp_path: Path) -> None:
     check_kills(tmp_path, 200, seed=random.SystemRandom().randrange(10**6))
 
@@ -100,3 +101,23 @@ def test_an_interrupted_reply_is_shown_and_goes_on_when_asked(tmp_path: Path) ->
         program.send("/continue\r")
         program.wait_for("onwards")
         program.wait_until(lambda: "interrupted" not in program.text, "the end of the mark")
+
+
+def test_check_10_a_session_that_is_open_elsewhere_can_be_read_and_names_its_holder(tmp_path: Path) -> None:
+    write_script(tmp_path, replies=[{"text": "You said: {prompt}", "tokens_per_second": 0}])
+    with chat_terminal(tmp_path) as first:
+        first.wait_for("ready")
+        first.send("mine\r")
+        first.wait_for("You said: mine")
+        first.wait_for("ready")
+        with chat_terminal(tmp_path, "-c") as second:
+            second.wait_for(f"process {first.pid}")
+            second.wait_for("mine · read only")
+            second.wait_for("ready")
+            second.send("theirs\r")
+            second.wait_for(f"process {first.pid}")
+            assert "You said: theirs" not in second.text
+            second.send("\x15/new\r")
+            second.wait_for("new session")
+            second.send("another\r")
+            second.wait_for("You said: another")

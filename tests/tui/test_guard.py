@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sqlite3
 import time
@@ -76,6 +77,7 @@ def test_check_03_every_signal_in_every_state_ends_in_order(state: str, tmp_path
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("state", STATES)
 def test_check_03_fifty_times_each(state: str, tmp_path: Path) -> None:
     for _ in range(50):
@@ -141,3 +143,25 @@ def test_quitting_by_key_gives_the_terminal_back(tmp_path: Path) -> None:
         assert program.attributes == program.attributes_before
         assert not program.modes_on() & MODES
         assert gone_within(children, 5)
+
+
+def test_no_color_leaves_no_colour_at_all(tmp_path: Path) -> None:
+    write_script(
+        tmp_path, replies=[{"text": "# Head\n\n`code` and\n\n```python\nx = 1\n```", "tokens_per_second": 0}]
+    )
+    with chat_terminal(tmp_path, env={"NO_COLOR": "1"}) as program:
+        program.wait_for("ready")
+        program.send("hello\r")
+        program.wait_for("x = 1")
+        for key in ("\x0f", "\x1b", "\x12"):  # the models, and the sessions
+            program.send(key)
+            program.read(0.6)
+        codes = [
+            code
+            for found in re.findall(rb"\x1b\[([0-9;]*)m", bytes(program.raw))
+            for code in found.split(b";")
+        ]
+        assert b"1" in codes
+        assert not [
+            code for code in codes if len(code) > 1 and code[:1] in b"349" and code not in {b"39", b"49"}
+        ]

@@ -152,6 +152,7 @@ class ChatScreen(Screen[None]):
         text = str(message.text)  # the wire carries str, and none of its subclasses
         slash = parse_slash(text)
         if self.chat is None:
+            self.prompt.take_back(text)
             self.app.say("Still starting; press Enter again in a moment.")
         elif slash is not None:
             self.chat.commands.run_slash(*slash)
@@ -181,6 +182,11 @@ class ChatScreen(Screen[None]):
         """Do something about a failure."""
         if self.chat is not None:
             self.chat.loader.remedy(message.name)
+
+    def on_banner_typed(self, message: Banner.Typed) -> None:
+        """Go on writing in the prompt."""
+        self.prompt.focus()
+        self.prompt.insert(message.character)
 
     def on_banner_dismissed(self) -> None:
         """Give the focus back."""

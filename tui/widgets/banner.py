@@ -14,6 +14,7 @@ from textual.widget import Widget
 from tui.safe_text import safe_line
 
 if TYPE_CHECKING:
+    from textual import events
     from textual.app import RenderResult
 
 
@@ -51,6 +52,18 @@ class Banner(Widget, can_focus=True):
             super().__init__()
             self.name = name
 
+    class Typed(Message):
+        """The person goes on writing, and looks at no remedy.
+
+        Attributes:
+            character: what was typed.
+        """
+
+        def __init__(self, character: str) -> None:
+            """Carry the character to where it was meant for."""
+            super().__init__()
+            self.character = character
+
     class Dismissed(Message):
         """The person has read it."""
 
@@ -78,8 +91,10 @@ class Banner(Widget, can_focus=True):
         super().__init__(id="banner")
         self._remedies: tuple[Remedy, ...] = ()
 
-    def show(self, message: str, hint: str = "", remedies: tuple[Remedy, ...] = ()) -> None:
-        """Say it; with remedies, take the focus so that one key chooses."""
+    def show(
+        self, message: str, hint: str = "", remedies: tuple[Remedy, ...] = (), *, is_typing: bool = False
+    ) -> None:
+        """Say it; with remedies, take the focus so that one key chooses, unless a prompt is being written."""
         self._remedies = remedies
         keys = [
             Content.assemble((f" {n} ", "bold $accent"), r.label, "  ") for n, r in enumerate(remedies, 1)
@@ -95,7 +110,7 @@ class Banner(Widget, can_focus=True):
             *keys,
         )
         self.add_class("-shown")
-        if remedies:
+        if remedies and not is_typing:
             self.focus()
 
     def hide(self) -> None:
@@ -111,6 +126,12 @@ class Banner(Widget, can_focus=True):
     def render(self) -> RenderResult:
         """The sentence, the hint and the remedies."""
         return self.content
+
+    def on_key(self, event: events.Key) -> None:
+        """Hand on what is typed, but for the keys of remedies."""
+        if event.is_printable and event.character and event.key not in self._bindings.key_to_bindings:
+            event.stop()
+            self.post_message(self.Typed(event.character))
 
     def action_choose(self, position: int) -> None:
         """Ask for the remedy at that place."""

@@ -40,12 +40,12 @@ class ContextUse(msgspec.Struct, frozen=True, kw_only=True):
         return self.used + self.next_turn <= self.window
 
     def forecast(self) -> str:
-        """What the next turn may add: "next turn +512 tok = +72 MiB RAM"."""
+        """What the next turn may add: "next turn +512 = +72 MiB RAM"."""
         if not self.window:
             return ""
         if not self.fits:
             return f"next turn: {format_tokens(max(0, self.window - self.used))} tok left"
-        added = f"next turn +{format_tokens(self.next_turn)} tok"
+        added = f"next turn +{format_tokens(self.next_turn)}"
         if not self.kv_bytes_per_token:
             return added
         return f"{added} = +{format_size(self.next_turn * self.kv_bytes_per_token)} {self.device}".rstrip()

@@ -59,10 +59,13 @@ class Prompt(TextArea):
         self._recalled = list(dict.fromkeys(reversed(prompts)))[::-1]
         self._position = None
 
-    def accept(self) -> None:
-        """The prompt was taken: keep it for recall and begin empty."""
-        self.remember([*self._recalled, self.whole_text])
-        self.replace_all("")
+    def accept(self, text: str) -> None:
+        """What was submitted is taken: keep it for recall."""
+        self.remember([*self._recalled, text])
+
+    def take_back(self, text: str) -> None:
+        """What was submitted is not taken: it stands here again, before what was typed meanwhile."""
+        self.replace_all(text + self.whole_text)
 
     @property
     def whole_text(self) -> str:
@@ -98,7 +101,16 @@ class Prompt(TextArea):
             event.stop()
             event.prevent_default()
             return
+        if await self._run_binding(event.key):
+            event.stop()
+            event.prevent_default()
+            return
         await super()._on_key(event)
+
+    async def _run_binding(self, key: str) -> bool:
+        """Carry out an editing key at once; Textual lets characters that came with it overtake it."""
+        bindings = self._bindings.key_to_bindings.get(key, ())
+        return any([await self.app.run_action(binding.action, self) for binding in bindings[:1]])
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
@@ -117,6 +129,8 @@ class Prompt(TextArea):
     def _submit(self) -> bool:
         text = safe(self.whole_text.strip())
         if text:
+            # Cleared at once: keys that came with Enter in one packet are the next prompt's.
+            self.replace_all("")
             self.post_message(PromptSubmitted(text))
         return True
 

@@ -31,7 +31,7 @@ class PromptApp(App[None]):
 
     def on_prompt_submitted(self, message: PromptSubmitted) -> None:
         self.sent.append(str(message.text))
-        self.prompt.accept()
+        self.prompt.accept(message.text)
 
 
 async def test_enter_sends_and_control_j_breaks_the_line() -> None:
@@ -119,3 +119,22 @@ def test_paths_and_double_slashes_are_talk() -> None:
     assert parse_slash("//set") is None
     assert parse_slash("no slash") is None
     assert parse_slash("/set top_p 0.9") == ("set", "top_p 0.9")
+
+
+async def test_keys_that_come_in_one_packet_count_in_their_order() -> None:
+    app = PromptApp()
+    async with app.run_test() as pilot:
+        app.prompt.focus()
+        for key in ("o", "ctrl+u", "a", "x", "backspace", "c", "left", "b", "enter", "d", "home", "e"):
+            app.prompt.post_message(events.Key(key, key if len(key) == 1 else None))
+        await pilot.pause()
+        assert app.sent == ["abc"]
+        assert app.prompt.text == "ed"
+
+
+async def test_what_is_not_taken_comes_back_before_what_was_typed_meanwhile() -> None:
+    app = PromptApp()
+    async with app.run_test():
+        app.prompt.replace_all(" and this")
+        app.prompt.take_back("that")
+        assert app.prompt.text == "that and this"
