@@ -609,3 +609,21 @@ def test_check_40_a_starting_engine_removes_what_dead_ones_left(
     start()
     listener.wait_for(EngineReady)
     assert not dead.exists()
+
+
+def test_a_model_that_is_unloaded_before_its_load_began_stays_unloaded(
+    start: Starter, listener: Listener
+) -> None:
+    engine = start()
+    engine.submit(load(1))
+    engine.submit(ask(2))
+    engine.submit(UnloadModel(turn_id=3))
+    engine.submit(load(4))
+    engine.submit(UnloadModel(turn_id=5))
+    engine.submit(ask(6))
+    listener.wait_for(ModelUnloaded, 5)
+    assert listener.wait_for(TurnFinished, 6).error == "NoModelLoaded"
+    unloaded = listener.wait_for(ModelUnloaded, 5).seq
+    assert all(event.seq < unloaded for event in listener.of(ModelLoaded))
+    assert len(listener.of(TurnFinished, 2)) == 1
+    assert len(listener.of(Failed, 4)) + len(listener.of(ModelLoaded, 4)) == 1
