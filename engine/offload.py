@@ -33,9 +33,16 @@ def make_folder(parent: Path) -> Path:
 
 def sweep(parent: Path) -> None:
     """Remove the folders of engines that no longer run."""
-    for folder in parent.glob(f"{_PREFIX}*"):
-        if not _is_running(folder.name.removeprefix(_PREFIX).partition("-")[0]):
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in leftovers(parent):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def leftovers(parent: Path) -> list[Path]:
+    """The folders of engines that no longer run."""
+    found = parent.glob(f"{_PREFIX}*")
+    return [
+        folder for folder in found if not _is_running(folder.name.removeprefix(_PREFIX).partition("-")[0])
+    ]
 
 
 def _is_running(pid: str) -> bool:

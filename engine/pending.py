@@ -100,6 +100,13 @@ class Pending:
         """Answers to everything that the process was given."""
         return self._answer(self._given, error)
 
+    def withdraw_waiting(self, error: EngineError) -> list[AnyEvent]:
+        """Answers to loads and replies that no process was given; other commands need no model and stay."""
+        moot = [command for command in self._waiting if isinstance(command, LoadModel | Generate)]
+        for command in moot:
+            self._waiting.remove(command)
+        return [failure(command, error, TurnMeter()) for command in moot]
+
     def withdraw_all(self, error: EngineError) -> list[AnyEvent]:
         """Answers to everything."""
         self.give()

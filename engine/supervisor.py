@@ -20,7 +20,7 @@ from engine.errors import EngineDied, LoadCancelled, WireError
 from engine.events import AnyEvent, EngineEnded, EngineReady, EngineSilent, ModelLoaded, ModelUnloaded
 from engine.meter import TurnMeter
 from engine.obituary import Obituary, count_oom_kills, write_obituary
-from engine.offload import parent_folder, sweep
+from engine.offload import leftovers, parent_folder, sweep
 from engine.pending import Pending
 from engine.spawn import Child, SpawnOptions
 from engine.wire import Cancel, ToEngine, encode
@@ -148,12 +148,15 @@ class Supervisor:
 
     def _unload(self, command: UnloadModel) -> None:
         unloaded = ModelUnloaded(turn_id=command.turn_id)
+        error = LoadCancelled("The model was unloaded.")
+        moot = self._pending.withdraw_waiting(error)
         if self._farewell is not None:
+            self._emit_all(moot)
             self._farewell.append(unloaded)
         elif self._child is None or not self._was_given_model:
-            self._emit(unloaded)
+            self._emit_all([*moot, unloaded])
         else:
-            self._end(self._pending.withdraw_given(LoadCancelled("The model was unloaded.")), unloaded)
+            self._end([*self._pending.withdraw_given(error), *moot], unloaded)
 
     def _give(self) -> None:
         if self._child is None or self._farewell is not None or self._closing_at is not None:
@@ -249,9 +252,9 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Remove what a killed process rewrote for its disk tier; many gigabytes take their time."""
-        if self._offload_parent is not None:
-            threading.Thread(target=sweep, args=(self._offload_parent,), name="sweep").start()
-            self._offload_parent = None
+        parent, self._offload_parent = self._offload_parent, None
+        if parent is not None and leftovers(parent):
+            threading.Thread(target=sweep, args=(parent,), name="sweep").start()
 
     def _obituary(self, child: Child, exit_code: int) -> Obituary:
         if child.problem:
