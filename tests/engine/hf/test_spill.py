@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
-from engine.plan import place
+from engine.checkpoint import inspect_folder
+from engine.errors import DoesNotFit
+from engine.plan import footprint_of, place
 from engine.values import BudgetRequest, FinishReason, Fits, Placement, Quantization, Tier
 from tests import tiny_models
 from tests.engine.hf.talk import Talk, in_ram
@@ -77,3 +83,51 @@ def test_what_spills_without_a_gpu_is_not_quantized_and_the_plan_says_so(
     assert held.get("ram", 0) <= 1.05 * predicted["ram"] + 4096
     assert talk.ask(QUESTION).finished.finish_reason is not FinishReason.FAILED
     talk.backend.unload()
+
+
+def asked_on_the_command_line(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tui", "ask", "-m", str(folder), *flags]
+    sampling = ["--temperature", "0", "--max-new-tokens", "8", "--json", QUESTION]
+    return subprocess.run(
+        [*command, *sampling],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_the_command_line_answers_from_the_disk_what_it_answers_from_ram(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path / "home"))
+    folder = tiny_models.checkpoint("qwen3_moe")
+    offload = tmp_path / "offload"
+    budgets = ram_for_some_layers(folder, BudgetRequest(disk_folder=offload))
+    spilled = asked_on_the_command_line(folder, "--ram", str(budgets.ram_bytes), "--disk", str(offload))
+    document = json.loads(spilled.stdout)
+    assert document["completion_tokens"] == 8, spilled.stderr
+    assert document["text"] == json.loads(asked_on_the_command_line(folder).stdout)["text"]
+    assert offload.stat().st_mode & 0o777 == 0o700
+    assert not any(offload.iterdir())
+
+
+def test_check_39_a_plan_is_refused_where_the_disk_has_less_than_a_twentieth_more_than_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_models.checkpoint("qwen3_moe")
+    budgets = ram_for_some_layers(folder, BudgetRequest(disk_folder=tmp_path))
+    footprint = footprint_of(inspect_folder(folder))
+    on_disk = {layer.name for layer in place(folder, budgets=budgets).layers if layer.tier is Tier.DISK}
+    need = sum(module.rewritten_bytes for module in footprint.modules if module.name in on_disk)
+    assert need > 0
+
+    def disk_with(free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, free))
+
+    disk_with(int(1.06 * need))
+    assert place(folder, budgets=budgets).fits is Fits.DISK
+    disk_with(int(1.04 * need))
+    with pytest.raises(DoesNotFit, match="disk"):
+        Talk(folder, budgets=budgets)
