@@ -44,32 +44,34 @@ class Stream:
         self._splitter = splitter
         self._read: list[str] = []
         self._unread: list[str] = []
+        self._later = ""
 
     def __bool__(self) -> bool:
         """Whether any text has come."""
-        return bool(self._read or self._unread)
+        return bool(self._read or self._later or self._unread)
 
     @property
     def text(self) -> SafeText:
         """All of it."""
-        return safe("".join(self._read + self._unread))
+        return safe("".join([*self._read, self._later, *self._unread]))
 
     @property
     def is_behind(self) -> bool:
         """Some text is not in the pieces yet."""
-        return bool(self._unread)
+        return bool(self._later or self._unread)
 
     def append(self, text: SafeText) -> None:
         """Add text; `catch_up` makes pieces of it."""
         self._unread.append(text)
 
-    def catch_up(self) -> None:
-        """Make pieces of all text so far."""
-        if not self._unread:
+    def catch_up(self, limit: int | None = None) -> None:
+        """Make pieces of all text so far, or of the next `limit` characters; the rest is not shown yet."""
+        if not self.is_behind:
             return
-        text = "".join(self._unread)
-        self._read.append(text)
+        waiting = "".join([self._later, *self._unread])
         self._unread.clear()
+        text, self._later = (waiting, "") if limit is None else (waiting[:limit], waiting[limit:])
+        self._read.append(text)
         self.closed.extend(self._splitter.feed(text))
         self.opened = self._splitter.open_piece()
 

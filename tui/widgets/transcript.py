@@ -204,12 +204,14 @@ class Transcript(TranscriptCursor, ScrollView, can_focus=True):
             top = self._turns.top(index)
             rows.extend(top + row for row in self._turns[index].advance())
             self._turns.remeasure(index)
-        self._growing.clear()
+        self._growing = {turn_key for turn_key in self._growing if self._turn(turn_key).is_behind}
         self._fit()
         self._refresh_rows(rows)
         now = time.monotonic()
         # A block that is slow to lay out is drawn less often, so that keys are still answered.
         self._next_frame = now + max(SECONDS_PER_FRAME, 3 * (now - began))
+        if self._growing:
+            self._ask_for_frame()
 
     def _refresh_rows(self, rows: Iterable[int]) -> None:
         """Have rows drawn again, only as far as they differ from what is on the screen."""

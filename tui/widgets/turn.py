@@ -17,6 +17,8 @@ from tui.widgets.turn_parts import BODY_INDENT, HEAD_INDENT, ContextLine, Foot, 
 
 _NOTHING = safe("")
 _UNLIKE = Row(lead=-1)
+_MOST_AT_ONCE = 32_768
+"""Characters that one frame cuts into pieces; more would hold up the keys."""
 
 
 class PastTurn(NamedTuple):
@@ -166,13 +168,18 @@ class Turn:
         self.catch_up()
         return [row for block in self._blocks for row in block.rows(self._width)]
 
-    def catch_up(self) -> None:
-        """Cut all text into pieces."""
+    @property
+    def is_behind(self) -> bool:
+        """Some of the reply is not on the rows yet."""
+        return self._reasoning.is_behind or self._reply.is_behind
+
+    def catch_up(self, limit: int | None = None) -> None:
+        """Cut all text into pieces, or the next `limit` characters of it."""
         streams = (self._asked, self._reasoning, self._reply)
         if any(stream.is_behind for stream in streams):
             kept = 0 if self._asked.is_behind else self._first_open()
             for stream in streams:
-                stream.catch_up()
+                stream.catch_up(limit)
             self._update_foot()
             self._assemble(kept)
 
@@ -217,7 +224,7 @@ class Turn:
         top = self._blocks.top(start)
         before = self._drawn_from(start)
         self._blocks.touch(len(self._blocks) - 1)
-        self.catch_up()
+        self.catch_up(_MOST_AT_ONCE)
         after = self._rows_from(start)
         # A row that comes or goes may be blank and yet stand under the cursor.
         pairs = zip_longest(before, after, fillvalue=_UNLIKE)

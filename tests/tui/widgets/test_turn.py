@@ -166,3 +166,16 @@ def test_a_place_survives_another_width() -> None:
     after = turn.rows()
     turn.remeasure()
     assert before[40].text.split()[:2] == after[turn.row_of(*place)].text.split()[:2]
+
+
+def test_a_reply_that_comes_at_once_is_shown_over_several_frames() -> None:
+    lines = [f"line {n}" for n in range(9_000)]
+    turn = turn_of("\n\n".join(lines))
+    text = turn.reply
+    frames = 0
+    while turn.is_behind:
+        turn.advance()
+        frames += 1
+        assert turn.reply == text
+    assert frames == -(-len(text) // 32_768)
+    assert [row for row in drawn(turn)[5:] if row] == lines
