@@ -238,3 +238,13 @@ def test_without_a_log_there_is_nothing_to_rotate() -> None:
 def test_a_process_without_proc_reports_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_STATM", tmp_path / "absent")
     assert child.resident_bytes() == 0
+
+
+def test_the_allocator_grows_its_segments_unless_the_person_chose_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(variable, raising=False)
+    assert child.environment(None)["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    assert "PYTORCH_ALLOC_CONF" not in child.environment(None)
