@@ -48,6 +48,7 @@ _OFFLINE = {
     "USE_FLAX": "0",
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA numbers GPUs as NVML does; engine.visible relies on it
 }
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 _CACHES = {
     "TMPDIR": "tmp",
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
@@ -181,13 +182,21 @@ def harden() -> None:
 
 def environment(cache: Path | None) -> dict[str, str]:
     """What the libraries must find set before they are imported: no network, no shared folder in /tmp."""
+    variables = _OFFLINE | _allocator()
     if cache is None:
-        return dict(_OFFLINE)
+        return variables
     folders = {variable: cache / name for variable, name in _CACHES.items()}
     for folder in (cache, *folders.values()):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-    return _OFFLINE | {variable: str(folder) for variable, folder in folders.items()}
+    return variables | {variable: str(folder) for variable, folder in folders.items()}
+
+
+def _allocator() -> dict[str, str]:
+    """A KV cache that grows by a token a step leaves gaps in segments of a fixed size."""
+    if any(variable in os.environ for variable in _ALLOCATOR):
+        return {}
+    return {_ALLOCATOR[0]: "expandable_segments:True"}
 
 
 def rotate(log: Path | None) -> None:
