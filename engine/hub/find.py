@@ -16,6 +16,8 @@ _HUB_PREFIXES = {"hf:": Hub.HUGGINGFACE, "ms:": Hub.MODELSCOPE}
 _DOWNLOADS = {Hub.HUGGINGFACE: "hf download", Hub.MODELSCOPE: "modelscope download --model"}
 _PATH_STARTS = ("/", "./", "../", "~")
 _MOST_NEAR_NAMES = 3
+_PATH_LIMIT = 1024
+"""Characters: a path that is cut cannot be given instead."""
 
 
 def find_model(name: str, folders: tuple[Path, ...] = ()) -> ModelRef:
@@ -78,7 +80,7 @@ def _unknown(name: str, matches: list[ModelRef], refs: list[ModelRef]) -> Unknow
 def _address(ref: ModelRef) -> str:
     """What names this model and no other."""
     prefix = next((prefix for prefix, hub in _HUB_PREFIXES.items() if hub is ref.hub), "")
-    return shown(f"{prefix}{ref.repo_id}") if prefix else shown(ref.folder)
+    return shown(f"{prefix}{ref.repo_id}") if prefix else shown(ref.folder, _PATH_LIMIT)
 
 
 def _near(name: str, refs: list[ModelRef]) -> list[str]:
