@@ -211,7 +211,6 @@ COMMANDS = (
     UserCommand(name="last", title="Last message", help="Last message.", key="G", scope=_MESSAGE),
 )
 BY_SLASH = {command.slash: command for command in COMMANDS if command.slash}
-BY_NAME = {command.name: command for command in COMMANDS}
 SCREEN_COMMANDS = tuple(command for command in COMMANDS if command.scope is Scope.EVERYWHERE)
 
 
