@@ -231,8 +231,10 @@ def test_main_serves_the_descriptor_it_was_given(tmp_path: Path, monkeypatch: py
     assert ended.value.code == 0
 
 
-def test_without_a_log_there_is_nothing_to_rotate() -> None:
+def test_without_a_log_there_is_nothing_to_rotate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     child.rotate(None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_without_proc_reports_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,9 @@ def test_readings_come_until_the_monitor_is_closed(fake: FakeNvml) -> None:
 
 
 def test_a_monitor_that_was_never_started_may_be_closed() -> None:
-    MemoryMonitor(lambda _: None).close()
+    readings: list[MemoryReading] = []
+    MemoryMonitor(readings.append).close()
+    assert readings == []
 
 
 def test_a_reader_may_close_the_monitor(fake: FakeNvml) -> None:

@@ -33,8 +33,10 @@ def test_a_sampling_parameter_out_of_its_range_is_refused_by_name(field: dict[st
 
 
 def test_the_ends_of_the_ranges_are_within_them() -> None:
-    SamplingParams(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, max_new_tokens=1, seed=0)
-    SamplingParams(temperature=5.0, min_p=0.999, repetition_penalty=10.0, seed=2**63 - 1)
+    least = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, max_new_tokens=1, seed=0)
+    most = SamplingParams(temperature=5.0, min_p=0.999, repetition_penalty=10.0, seed=2**63 - 1)
+    assert (least.temperature, most.temperature) == (0.0, 5.0)
+    assert (least.seed, most.seed) == (0, 2**63 - 1)
 
 
 def test_an_empty_stop_string_is_refused() -> None:

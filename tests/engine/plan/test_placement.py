@@ -204,8 +204,9 @@ def test_an_imagined_gpu_is_called_one() -> None:
 
 
 def test_a_plan_for_real_devices_may_be_loaded() -> None:
-    require_real_devices(placement_for(model(), budgets((PLENTY,))))
-    require_real_devices(placement_for(model(), budgets()))
+    for plan in (placement_for(model(), budgets((PLENTY,))), placement_for(model(), budgets())):
+        require_real_devices(plan)
+        assert plan.fits is not Fits.NO
 
 
 _sizes = st.integers(0, 3 << 30)
