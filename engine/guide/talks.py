@@ -82,7 +82,7 @@ class TalkMaker:
     def _asked(self, phrasings: tuple[str, ...], language: str) -> str:
         """A question: one phrasing, or now and then the words of two of them, as somebody typed it."""
         question = self.chance.choice(phrasings)
-        if self.chance.random() < 0.15:
+        if self.chance.random() < 0.06:
             question = self._spliced(question, self.chance.choice(phrasings), language)
         return self._typed(question, language)
 
@@ -113,7 +113,7 @@ class TalkMaker:
             question = question.lower()
         if self.chance.random() < 0.3:
             question = question.rstrip("?？。.!！")
-        if self.chance.random() < 0.5:
+        if self.chance.random() < 0.35:
             question = self._thinned(question, language)
         if language == "en" and self.chance.random() < 0.12:
             question = self._mistyped(question)
@@ -126,7 +126,7 @@ class TalkMaker:
     def _thinned(self, question: str, language: str) -> str:
         """The question with a few words or characters missing, so that no single one is relied upon."""
         joint = " " if language == "en" else ""
-        lost = self.chance.uniform(0.0, 0.3)
+        lost = self.chance.uniform(0.0, 0.25)
         kept = [part for part in _parts(question, language) if self.chance.random() > lost]
         return joint.join(kept) or question
 

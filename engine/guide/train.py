@@ -21,6 +21,9 @@ from engine.guide.talks import AFTER, AGAIN, BEFORE, IN_OTHER, MORE, NO_MORE, SY
 if TYPE_CHECKING:
     from engine.hf.trainer import Encoder, Example
 
+KINDS = ((1, 10), (1, None), (2, None), (4, None), (12, None))
+"""Exchanges of a training talk, and tokens after which its answers are cut."""
+
 Answer = Callable[[list[str]], list[str]]
 """Answers single questions."""
 
@@ -37,13 +40,17 @@ def _texts(facts: list[Fact], unknown: list[Unknown]) -> Iterator[str]:
 
 
 def batches(maker: TalkMaker, encoder: Encoder, tokens: int) -> Iterator[list[Example]]:
-    """Yield batches of about that many tokens, mostly single exchanges, some long talks."""
+    """Yield batches of about that many tokens: drills, whole exchanges, and talks of several turns.
+
+    A drill is a question and the first words of its answer. They decide which answer it is; the rest is
+    learned quickly, and would take most of the time.
+    """
     sources = {exchanges: maker.talks(exchanges) for exchanges in (1, 2, 4, 12)}
     while True:
-        exchanges = maker.chance.choices((1, 2, 4, 12), weights=(5, 3, 2, 1))[0]
+        exchanges, longest = maker.chance.choices(KINDS, weights=(14, 3, 2, 2, 1))[0]
         examples: list[Example] = []
         while sum(len(ids) for ids, _ in examples) < tokens:
-            examples.append(encoder.encode(*next(sources[exchanges])))
+            examples.append(encoder.encode(*next(sources[exchanges]), longest))
         yield examples
 
 
@@ -70,8 +77,11 @@ def main() -> None:
 
     options = _options()
     facts, unknown = read_facts(), read_unknown()
-    tokenizer = trainer.make_tokenizer(_texts(facts, unknown))
-    model = trainer.make_model(len(tokenizer), options.hidden, options.layers, options.seed)
+    if options.resume:
+        model, tokenizer = trainer.resume(options.resume)
+    else:
+        tokenizer = trainer.make_tokenizer(_texts(facts, unknown))
+        model = trainer.make_model(len(tokenizer), options.hidden, options.layers, options.seed)
     maker = TalkMaker(facts, unknown, random.Random(options.seed))
     print(f"{len(facts)} facts, {model.num_parameters():,} parameters", flush=True)
     course = trainer.Course(options.steps, options.rate, options.report)
@@ -84,6 +94,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the checkpoint goes")
+    parser.add_argument("--resume", type=Path, help="a checkpoint of an earlier run to go on from")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--tokens", type=int, default=2048, help="tokens per step, about")
     parser.add_argument("--hidden", type=int, default=256)

@@ -23,7 +23,7 @@ TEMPLATE = (
 IGNORED = -100
 WARM_UP_STEPS = 100
 LONGEST = 1024
-EMBEDDING_DROPOUT = 0.1
+EMBEDDING_DROPOUT = 0.05
 CJK = Regex(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 
 
@@ -88,6 +88,12 @@ def make_model(vocabulary: int, hidden: int, layers: int, seed: int) -> LlamaFor
     return LlamaForCausalLM(config)
 
 
+def resume(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """A model of an earlier run and its tokenizer, in float32, to be trained further."""
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    return model, PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+
+
 class Encoder:
     """Turns conversations into ids, and those the loss counts on."""
 
@@ -97,12 +103,19 @@ class Encoder:
         self._end = self._core.token_to_id(END)
         self._role = {role: self._core.token_to_id(f"<|{role}|>") for role in ("system", "user", "assistant")}
 
-    def encode(self, system: str, talk: list[tuple[str, str]]) -> Example:
-        """One conversation of (question, answer) pairs; the loss counts on the answers."""
+    def encode(self, system: str, talk: list[tuple[str, str]], longest: int | None = None) -> Example:
+        """One conversation of (question, answer) pairs; the loss counts on the answers.
+
+        Args:
+            system: its system prompt, or "".
+            talk: the pairs.
+            longest: tokens after which every answer is cut; None leaves them whole.
+        """
         ids: list[int] = []
         labels: list[int] = []
         for role, text in self._messages(system, talk):
-            body = [*self._ids(text), self._end]
+            whole = [*self._ids(text), self._end]
+            body = whole[:longest] if role == "assistant" else whole
             ids += [self._role[role], *body]
             labels += [IGNORED, *(body if role == "assistant" else [IGNORED] * len(body))]
         return ids, labels
