@@ -44,6 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_of(arguments, load_settings(paths.settings_file()).settings)
     if not arguments.plain:
         _refuse_pipes()
+    # A key is seen with the next frame, so frames come twice as often as is usual; widgets that did
+    # not change draw nothing in them.
+    os.environ.setdefault("TEXTUAL_FPS", "120")
     # Until the first frame is painted: collecting garbage meanwhile takes an eighth of the start.
     gc.disable()
     from tui.app import run_chat
