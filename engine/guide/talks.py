@@ -80,7 +80,9 @@ class TalkMaker:
         return [first, *self._follow_up(fact)]
 
     def _asked(self, phrasings: tuple[str, ...], language: str) -> str:
-        """A question: one phrasing, or now and then the words of two of them, as somebody typed it."""
+        """A question: often the plainest phrasing, else any, or the words of two, as somebody typed it."""
+        if self.chance.random() < 0.2:
+            return phrasings[0]
         question = self.chance.choice(phrasings)
         if self.chance.random() < 0.06:
             question = self._spliced(question, self.chance.choice(phrasings), language)
