@@ -80,13 +80,18 @@ class TalkMaker:
         return [first, *self._follow_up(fact)]
 
     def _asked(self, phrasings: tuple[str, ...], language: str) -> str:
-        """A question: often the plainest phrasing, else any, or the words of two, as somebody typed it."""
-        if self.chance.random() < 0.2:
-            return phrasings[0]
+        """A question: often one of the plainest, else any, or the words of two, as somebody typed it."""
+        if self.chance.random() < 0.3:
+            return self._plain(self.chance.choice(phrasings[:3]))
         question = self.chance.choice(phrasings)
         if self.chance.random() < 0.06:
             question = self._spliced(question, self.chance.choice(phrasings), language)
         return self._typed(question, language)
+
+    def _plain(self, question: str) -> str:
+        """A question in whole words, with or without its capital and its question mark."""
+        lowered = question.lower() if self.chance.random() < 0.4 else question
+        return lowered.rstrip("?？") if self.chance.random() < 0.4 else lowered
 
     def _spliced(self, one: str, other: str, language: str) -> str:
         """The beginning of one phrasing and the end of another."""
