@@ -193,7 +193,9 @@ async def test_the_memory_panel_goes_and_comes(tmp_path: Path, monkeypatch: pyte
         await running.until(lambda: running.screen.query_one("#side").display, "it to come")
 
 
-async def test_the_prompt_is_written_in_an_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_editor_that_cannot_be_opened_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with chat_pilot(tmp_path, monkeypatch, replies=[HELLO]) as running:
         await ready(running)
         await running.pilot.press("ctrl+g")
