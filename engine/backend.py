@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from engine.commands import Generate, Inspect, LoadModel, PlanLoad
-from engine.events import Event, Inspected, ModelLoaded, Planned
+from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
+from engine.events import DryRunDone, Event, Inspected, LimitsMeasured, ModelLoaded, Planned
 
 Emit = Callable[[Event], None]
 """Sends an event at once, from the engine thread; progress and ledgers go this way."""
@@ -23,6 +23,12 @@ class Backend(Protocol):
 
     def inspect(self, command: Inspect) -> Inspected:
         """Say what a model folder holds, without loading it."""
+
+    def dry_run(self, command: DryRun) -> DryRunDone:
+        """Say what a model is made of, from its class on no device."""
+
+    def measure_limits(self, cancelled: Cancelled) -> LimitsMeasured:
+        """Measure this machine; raise LoadCancelled when cancelled."""
 
     def plan(self, command: PlanLoad) -> Planned:
         """Place a model's layers against the budgets, without loading it."""

@@ -11,6 +11,7 @@ from engine.values import (
     Placement,
     Quantization,
     SamplingParams,
+    Strategy,
     Value,
 )
 
@@ -35,6 +36,20 @@ class Inspect(Command, frozen=True, kw_only=True):
     folder: Path
 
 
+class DryRun(Command, frozen=True, kw_only=True):
+    """Build a model on no device and follow a forward of it; answered by DryRunDone.
+
+    Attributes:
+        folder: the model's folder; config.json alone is enough.
+    """
+
+    folder: Path
+
+
+class MeasureLimits(Command, frozen=True, kw_only=True):
+    """Measure what this machine can do, some seconds long; answered by LimitsMeasured."""
+
+
 class PlanLoad(Command, frozen=True, kw_only=True):
     """Place a model's layers against the budgets; answered by Planned.
 
@@ -43,12 +58,16 @@ class PlanLoad(Command, frozen=True, kw_only=True):
         context_window: tokens; None takes the engine's default for the checkpoint.
         quantization: how linear weights are to be stored.
         budgets: what the person allows.
+        strategy: how to choose among the ways that fit.
+        device_map: (module, device) pairs of the `custom` strategy, as the person wrote them.
     """
 
     model: ModelRef
     context_window: int | None = None
     quantization: Quantization = Quantization.NONE
     budgets: BudgetRequest = BudgetRequest()
+    strategy: Strategy = Strategy.AUTO
+    device_map: tuple[tuple[str, str], ...] = ()
 
 
 class LoadModel(Command, frozen=True, kw_only=True):
@@ -60,6 +79,8 @@ class LoadModel(Command, frozen=True, kw_only=True):
         context_window: tokens; None takes the engine's default for the checkpoint.
         quantization: how linear weights are to be stored.
         budgets: what the person allows.
+        strategy: how to choose among the ways that fit.
+        device_map: (module, device) pairs of the `custom` strategy, as the person wrote them.
     """
 
     model: ModelRef
@@ -67,6 +88,8 @@ class LoadModel(Command, frozen=True, kw_only=True):
     context_window: int | None = None
     quantization: Quantization = Quantization.NONE
     budgets: BudgetRequest = BudgetRequest()
+    strategy: Strategy = Strategy.AUTO
+    device_map: tuple[tuple[str, str], ...] = ()
 
 
 class Generate(Command, frozen=True, kw_only=True):
@@ -92,4 +115,4 @@ class Shutdown(Command, frozen=True, kw_only=True):
     """End the engine after what is running has been cancelled."""
 
 
-AnyCommand = Inspect | PlanLoad | LoadModel | Generate | UnloadModel | Shutdown
+AnyCommand = Inspect | DryRun | MeasureLimits | PlanLoad | LoadModel | Generate | UnloadModel | Shutdown

@@ -11,7 +11,17 @@ import traceback
 from collections.abc import Callable
 
 from engine.backend import Backend, Cancelled
-from engine.commands import AnyCommand, Generate, Inspect, LoadModel, PlanLoad, Shutdown, UnloadModel
+from engine.commands import (
+    AnyCommand,
+    DryRun,
+    Generate,
+    Inspect,
+    LoadModel,
+    MeasureLimits,
+    PlanLoad,
+    Shutdown,
+    UnloadModel,
+)
 from engine.errors import EngineError, EngineFault, LoadCancelled, NoModelLoaded, OutOfMemory
 from engine.events import (
     AnyEvent,
@@ -26,7 +36,8 @@ from engine.outbox import Outbox
 from engine.values import FinishReason
 
 _LOG = logging.getLogger(__name__)
-_Answered = Inspect | PlanLoad | LoadModel | Generate | UnloadModel
+_Looking = Inspect | DryRun | MeasureLimits | PlanLoad
+_Answered = _Looking | LoadModel | Generate | UnloadModel
 
 
 class Engine:
@@ -107,16 +118,26 @@ class Engine:
         if self._watcher(command)() and not isinstance(command, UnloadModel):
             raise LoadCancelled("It was stopped before it began.")
         match command:
-            case Inspect():
-                self._send(self._backend().inspect(command), command)
-            case PlanLoad():
-                self._send(self._backend().plan(command), command)
             case LoadModel():
                 self._load(command)
             case Generate():
                 self._generate(command)
             case UnloadModel():
                 self._unload(command)
+            case _:
+                self._send(self._looked(command), command)
+
+    def _looked(self, command: _Looking) -> Event:
+        backend = self._backend()
+        match command:
+            case Inspect():
+                return backend.inspect(command)
+            case DryRun():
+                return backend.dry_run(command)
+            case MeasureLimits():
+                return backend.measure_limits(self._watcher(command))
+            case PlanLoad():
+                return backend.plan(command)
 
     def _load(self, command: LoadModel) -> None:
         cancelled = self._watcher(command)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from engine.values import (
+    Blueprint,
     DeviceLedger,
     FinishReason,
     LoadStage,
+    MachineLimits,
     ModelRef,
     Placement,
     SamplingParams,
@@ -64,6 +68,28 @@ class Inspected(Event, frozen=True, kw_only=True):
     context_window: int
     dtype: str
     warnings: tuple[str, ...] = ()
+
+
+class DryRunDone(Event, frozen=True, kw_only=True):
+    """The answer to DryRun.
+
+    Attributes:
+        folder: of the model.
+        blueprint: what it is made of.
+    """
+
+    folder: Path
+    blueprint: Blueprint
+
+
+class LimitsMeasured(Event, frozen=True, kw_only=True):
+    """The answer to MeasureLimits.
+
+    Attributes:
+        limits: of this machine.
+    """
+
+    limits: MachineLimits
 
 
 class Planned(Event, frozen=True, kw_only=True):
@@ -254,6 +280,8 @@ AnyEvent = (
     EngineReady
     | Heartbeat
     | Inspected
+    | DryRunDone
+    | LimitsMeasured
     | Planned
     | LoadProgress
     | ModelLoaded

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.backend import Cancelled, Emit
-from engine.commands import Generate, Inspect, LoadModel, PlanLoad
-from engine.errors import LoadCancelled, NoModelLoaded
+from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
+from engine.errors import LoadCancelled, NoModelLoaded, UnsupportedModel
 from engine.events import (
     ContextFull,
+    DryRunDone,
     Event,
     Inspected,
+    LimitsMeasured,
     LoadProgress,
     MemoryLedger,
     ModelLoaded,
@@ -75,6 +77,14 @@ class ScriptedBackend:
             dtype="bfloat16",
             warnings=(f"{command.folder.name} was not read: this engine is scripted.",),
         )
+
+    def dry_run(self, command: DryRun) -> DryRunDone:
+        """Raise UnsupportedModel: a script has no structure."""
+        raise UnsupportedModel(f"{command.folder.name} was not built: this engine is scripted.")
+
+    def measure_limits(self, cancelled: Cancelled) -> LimitsMeasured:  # noqa: ARG002 - it is over at once
+        """Raise UnsupportedModel: a script is as fast as it says."""
+        raise UnsupportedModel("Nothing was measured: this engine is scripted.")
 
     def plan(self, command: PlanLoad) -> Planned:
         """Everything in RAM."""

@@ -1,0 +1,64 @@
+"""This machine's limits, measured once, or typical figures in their place."""
+
+from __future__ import annotations
+
+from engine.value import Value
+
+
+class GpuLimits(Value, frozen=True, kw_only=True):
+    """One GPU's limits.
+
+    Attributes:
+        uuid: NVML's name of it; empty for one that is only planned for.
+        label: its name.
+        vram_bandwidth: bytes read per second.
+        link_bandwidth: bytes per second from RAM, as the loader's copies go.
+        flops: multiply-adds count twice, per second, by dtype ("bfloat16").
+        op_seconds: host and launch time of one dispatched operation.
+        context_bytes: of its CUDA context and library workspaces.
+    """
+
+    uuid: str = ""
+    label: str = ""
+    vram_bandwidth: float
+    link_bandwidth: float
+    flops: dict[str, float]
+    op_seconds: float
+    context_bytes: int
+
+
+class MachineLimits(Value, frozen=True, kw_only=True):
+    """What this machine can do at best, by the ways the engine goes.
+
+    Attributes:
+        measured_at: seconds since the epoch; 0 for typical figures.
+        versions: of torch and transformers that measured, and of this measurement.
+        ram_bandwidth: bytes read per second by all threads.
+        linear_bandwidth: weight bytes per second of one token through linear layers on the CPU, by how
+            they are stored ("bfloat16", "float32", "int8", "nf4").
+        flops: of matrix products of a prefill chunk on the CPU, by how weights are stored.
+        attention_bandwidth: KV bytes per second that one token's attention reads on the CPU, by dtype.
+        op_seconds: of one dispatched operation on the CPU.
+        disk_bandwidth: bytes per second of large direct reads.
+        mapped_bandwidth: bytes per second of pages of a mapped file that are not cached.
+        cached_bandwidth: bytes per second of pages that are.
+        tensor_seconds: to open and fetch one tensor of a checkpoint, beside its bytes.
+        quantize_bandwidth: plain bytes per second that are packed on load, by quantization.
+        ram_runtime_bytes: of the engine process before any model.
+        gpus: one per GPU.
+    """
+
+    measured_at: float = 0.0
+    versions: str = ""
+    ram_bandwidth: float
+    linear_bandwidth: dict[str, float]
+    flops: dict[str, float]
+    attention_bandwidth: dict[str, float]
+    op_seconds: float
+    disk_bandwidth: float
+    mapped_bandwidth: float
+    cached_bandwidth: float
+    tensor_seconds: float
+    quantize_bandwidth: dict[str, float]
+    ram_runtime_bytes: int
+    gpus: tuple[GpuLimits, ...] = ()
