@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from engine import commands, errors, events, values
 
 if TYPE_CHECKING:
-    from engine.checkpoint import Verdict, inspect_folder
+    from engine.checkpoint import Verdict, inspect_folder, look_at
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
     from engine.plan import Footprint, footprint_of, live_budgets, place, placement_for
+    from engine.plan.limits import machine_limits
     from engine.process import EngineProcess
 
 _LATE = {
@@ -33,6 +34,8 @@ _LATE = {
     "inspect_folder": "engine.checkpoint",
     "list_models": "engine.hub",
     "live_budgets": "engine.plan",
+    "machine_limits": "engine.plan.limits",
+    "look_at": "engine.checkpoint",
     "place": "engine.plan",
     "placement_for": "engine.plan",
     "read_memory": "engine.memory",
@@ -56,6 +59,7 @@ __all__ = [
     "inspect_folder",
     "list_models",
     "live_budgets",
+    "look_at",
     "place",
     "placement_for",
     "read_memory",

@@ -16,6 +16,8 @@ class GpuLimits(Value, frozen=True, kw_only=True):
         flops: multiply-adds count twice, per second, by dtype ("bfloat16").
         op_seconds: host and launch time of one dispatched operation.
         context_bytes: of its CUDA context and library workspaces.
+        device: "gpu:0", as the budgets call it; empty where it was measured without a plan.
+        is_measured: the figures were measured on this very GPU; typical ones otherwise.
     """
 
     uuid: str = ""
@@ -25,6 +27,8 @@ class GpuLimits(Value, frozen=True, kw_only=True):
     flops: dict[str, float]
     op_seconds: float
     context_bytes: int
+    device: str = ""
+    is_measured: bool = False
 
 
 class MachineLimits(Value, frozen=True, kw_only=True):
@@ -46,6 +50,7 @@ class MachineLimits(Value, frozen=True, kw_only=True):
         quantize_bandwidth: plain bytes per second that are packed on load, by quantization.
         ram_runtime_bytes: of the engine process before any model.
         gpus: one per GPU.
+        page_cache_bytes: RAM that may hold pages of files now; 0 where nobody looked.
     """
 
     measured_at: float = 0.0
@@ -62,3 +67,4 @@ class MachineLimits(Value, frozen=True, kw_only=True):
     quantize_bandwidth: dict[str, float]
     ram_runtime_bytes: int
     gpus: tuple[GpuLimits, ...] = ()
+    page_cache_bytes: int = 0

@@ -1,0 +1,161 @@
+"""This machine's limits: measured ones kept between runs, typical ones in their place."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+from engine.offload import parent_folder
+from engine.ram import read_ram
+from engine.values import Budget, BudgetRequest, GpuLimits, MachineLimits
+
+FORMAT = 1
+"""Of the measurement: a kept one of another number is not comparable."""
+LIBRARIES = ("torch", "transformers", "accelerate", "bitsandbytes")
+_LARGEST_FILE = 1 << 20
+_GIB = 1 << 30
+_GB = 1e9
+_TERA = 1e12
+
+
+def machine_limits(budgets: Iterable[Budget] = ()) -> MachineLimits:
+    """This machine's measured limits, or typical ones, with one entry per GPU of the budgets.
+
+    A GPU is found again by its uuid; one that was never measured, or is only planned for, gets
+    typical figures of its size.
+    """
+    limits = kept_limits() or typical_limits()
+    known = {gpu.uuid: gpu for gpu in limits.gpus if gpu.uuid}
+    gpus = tuple(_gpu_of(budget, known) for budget in budgets if budget.device.startswith("gpu:"))
+    return msgspec.structs.replace(limits, gpus=gpus, page_cache_bytes=_free_ram())
+
+
+def _gpu_of(budget: Budget, known: dict[str, GpuLimits]) -> GpuLimits:
+    gpu = known.get(budget.uuid) or typical_gpu(budget.total_bytes or budget.free_bytes)
+    return msgspec.structs.replace(gpu, device=budget.device, uuid=budget.uuid)
+
+
+def _free_ram() -> int:
+    ram = read_ram()
+    return ram.total_bytes - ram.ram_used
+
+
+def typical_limits() -> MachineLimits:
+    """Figures of an ordinary machine, for one that was never measured."""
+    return MachineLimits(
+        ram_bandwidth=20 * _GB,
+        linear_bandwidth={
+            "bfloat16": 12 * _GB,
+            "float16": 10 * _GB,
+            "float32": 16 * _GB,
+            "int8": 6 * _GB,
+            "nf4": 4 * _GB,
+        },
+        flops={"bfloat16": 0.5 * _TERA, "float16": 0.2 * _TERA, "float32": 0.3 * _TERA},
+        attention_bandwidth={"bfloat16": 3 * _GB, "float16": 3 * _GB, "float32": 5 * _GB},
+        op_seconds=5e-6,
+        disk_bandwidth=2 * _GB,
+        mapped_bandwidth=1 * _GB,
+        cached_bandwidth=4 * _GB,
+        tensor_seconds=1e-3,
+        quantize_bandwidth={"int8": 0.5 * _GB, "nf4": 0.2 * _GB},
+        ram_runtime_bytes=512 << 20,
+    )
+
+
+_TYPICAL_GPUS = (
+    (20 * _GIB, 300 * _GB, 6 * _GB, 40 * _TERA),
+    (36 * _GIB, 900 * _GB, 10 * _GB, 120 * _TERA),
+    (100 * _GIB, 1_900 * _GB, 12 * _GB, 300 * _TERA),
+    (math.inf, 4_800 * _GB, 20 * _GB, 700 * _TERA),
+)
+"""(smaller than, VRAM bandwidth, pageable link, FLOP/s at 16 bit)"""
+
+
+def typical_gpu(total_bytes: int) -> GpuLimits:
+    """Figures of an ordinary GPU of a size: that of a T4, of an RTX 3090, of an A100, or of an H200."""
+    _, vram, link, flops = next(row for row in _TYPICAL_GPUS if total_bytes < row[0])
+    return GpuLimits(
+        vram_bandwidth=vram,
+        link_bandwidth=link,
+        flops={"bfloat16": flops, "float16": flops, "float32": flops / 8},
+        op_seconds=6e-6,
+        context_bytes=500 << 20,
+    )
+
+
+def kept_limits() -> MachineLimits | None:
+    """What this machine measured with these libraries; None where it has not, or the file is damaged."""
+    try:
+        descriptor = os.open(_file(), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            limits = msgspec.json.decode(file.read(_LARGEST_FILE), type=MachineLimits)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return limits if limits.versions == versions() and _are_sound(limits) else None
+
+
+def keep_limits(limits: MachineLimits) -> None:
+    """Keep what was measured for later runs; without a place to write to, it is measured again then.
+
+    The file is private and replaced as a whole.
+    """
+    path = _file()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, draft = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
+        with open(descriptor, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(limits)))
+        os.replace(draft, path)
+    except OSError:
+        return
+
+
+def versions() -> str:
+    """Of the libraries that set the speed, and of this measurement."""
+    return " ".join([*(f"{name} {_version(name)}" for name in LIBRARIES), f"measurement {FORMAT}"])
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def _file() -> Path:
+    machine = f"{platform.node()} {_processor()} {len(os.sched_getaffinity(0))} {versions()}"
+    key = hashlib.sha256(machine.encode()).hexdigest()[:16]
+    return parent_folder(BudgetRequest()).parent / f"limits-{key}.json"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _are_sound(limits: MachineLimits) -> bool:
+    """Every figure can be divided by."""
+    return all(math.isfinite(figure) and figure > 0 for figure in _figures(limits))
+
+
+def _figures(value: MachineLimits | GpuLimits) -> Iterator[float]:
+    for name, figure in msgspec.structs.asdict(value).items():
+        if isinstance(figure, dict):
+            yield from figure.values()
+        elif isinstance(figure, float) and name != "measured_at":
+            yield figure
+        elif isinstance(figure, tuple):
+            for gpu in figure:
+                yield from _figures(gpu)
