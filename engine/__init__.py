@@ -60,6 +60,7 @@ __all__ = [
     "list_models",
     "live_budgets",
     "look_at",
+    "machine_limits",
     "place",
     "placement_for",
     "read_memory",
