@@ -1,0 +1,89 @@
+"""The look at a model folder that a plan needs: more lenient than the gate before a load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from engine.checkpoint.code import refuse_kernels
+from engine.checkpoint.config import ModelConfig, read_config
+from engine.checkpoint.consistency import check_consistency
+from engine.checkpoint.files import JsonObject, read_json
+from engine.checkpoint.gates import (
+    has_weights,
+    list_folder,
+    refuse_other_formats,
+    refuse_own_weights_file,
+    remarks,
+    require_library,
+    require_native,
+)
+from engine.checkpoint.native import native_class
+from engine.checkpoint.shapes import tensors_of
+from engine.checkpoint.tensors import StoredTensor, read_tensors
+from engine.checkpoint.verdict import Verdict
+from engine.errors import CheckpointError, DamagedCheckpoint
+
+_NOT_LOADABLE = "It can be planned, and not loaded as it is: "
+_NO_WEIGHTS = "Its weights are not in the folder; the plan comes from config.json alone."
+_UNKNOWN_FAMILY = "Only a dry run of its own class can tell the shapes of {family}."
+
+
+def look_at(folder: Path) -> Verdict:
+    """Look at a model folder for a plan; what would refuse a load becomes a warning.
+
+    Without weights in the folder, the tensors are those that a checkpoint of its family stores; none
+    where the family is unknown.
+
+    Raises:
+        NotACheckpoint: there is no config.json.
+        DamagedCheckpoint: it says what cannot be, or weights that are there are damaged.
+        UnsafeCheckpoint: a file of weights holds a pickle under another name.
+        UnsupportedModel: the folder holds another format and no config.json.
+    """
+    names = list_folder(folder)
+    config = read_json(folder, "config.json")
+    model = read_config(folder)
+    tensors, is_on_disk, sentences = _tensors(folder, names, config, model)
+    return Verdict(
+        folder=folder,
+        config=model,
+        tensors=tensors,
+        native_class=native_class(model.model_type, model.architecture),
+        warnings=(*sentences, *_obstacles(folder, names, config, model), *remarks(folder, names, model)),
+        is_on_disk=is_on_disk,
+    )
+
+
+def _tensors(
+    folder: Path, names: list[str], config: JsonObject, model: ModelConfig
+) -> tuple[tuple[StoredTensor, ...], bool, tuple[str, ...]]:
+    """The tensors, whether they were read from headers, and what to say of that."""
+    if not has_weights(names):
+        derived = tensors_of(config, model)
+        unknown = () if derived else (_UNKNOWN_FAMILY.format(family=model.model_type or "this model"),)
+        return derived, False, (_NO_WEIGHTS, *unknown)
+    try:
+        tensors = read_tensors(folder)
+        check_consistency(model, tensors)
+    except DamagedCheckpoint as error:
+        if derived := tensors_of(config, model):
+            return derived, False, (f"{error.message} The plan comes from config.json alone.",)
+        raise
+    return tensors, True, ()
+
+
+def _obstacles(folder: Path, names: list[str], config: JsonObject, model: ModelConfig) -> Iterator[str]:
+    """What the gate before a load would refuse, as sentences."""
+    gates: tuple[Callable[[], object], ...] = (
+        lambda: refuse_kernels(config),
+        lambda: require_native(folder, config),
+        lambda: None if has_weights(names) else refuse_other_formats(folder, names),
+        lambda: refuse_own_weights_file(folder, config),
+        lambda: require_library(model),
+    )
+    for gate in gates:
+        try:
+            gate()
+        except CheckpointError as error:
+            yield _NOT_LOADABLE + error.message

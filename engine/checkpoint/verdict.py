@@ -1,0 +1,54 @@
+"""What a model folder turned out to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.checkpoint.config import ModelConfig
+from engine.checkpoint.tensors import StoredTensor
+from engine.values import Value
+
+
+class Verdict(Value, frozen=True, kw_only=True):
+    """What a sound folder says; an unsound one raises instead.
+
+    Attributes:
+        folder: the model's folder.
+        config: of the language model.
+        tensors: every tensor as stored.
+        native_class: transformers' own class that runs it.
+        warnings: what the person should know before loading.
+        is_on_disk: the tensors are read from headers; otherwise config.json alone describes them.
+    """
+
+    folder: Path
+    config: ModelConfig
+    tensors: tuple[StoredTensor, ...]
+    native_class: str
+    warnings: tuple[str, ...] = ()
+    is_on_disk: bool = True
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all tensors as stored."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+    @property
+    def parameters(self) -> int:
+        """Distinct parameters; a tied head that is stored as well counts once."""
+        return sum(_parameters(tensor, self.config) for tensor in self.tensors)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that most bytes are stored in, by safetensors' name; empty without tensors."""
+        sizes: dict[str, int] = {}
+        for tensor in self.tensors:
+            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.bytes
+        return max(sizes, key=lambda dtype: sizes[dtype], default="")
+
+
+def _parameters(tensor: StoredTensor, config: ModelConfig) -> int:
+    if config.is_tied and tensor.name.endswith(("lm_head.weight", "embed_out.weight")):
+        return 0
+    is_packed = tensor.dtype in {"I32", "U8", "I8"} and config.quantization_bits
+    return tensor.bytes * 8 // config.quantization_bits if is_packed else tensor.elements
