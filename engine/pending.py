@@ -10,8 +10,10 @@ from engine.engine import failure
 from engine.errors import EngineError, LoadCancelled
 from engine.events import (
     AnyEvent,
+    DryRunDone,
     Failed,
     Inspected,
+    LimitsMeasured,
     ModelLoaded,
     ModelUnloaded,
     Planned,
@@ -21,7 +23,16 @@ from engine.meter import TurnMeter
 
 LOAD_STOP_SECONDS = 0.15
 TURN_STOP_SECONDS = 1.8
-_ANSWERS = (Inspected, Planned, ModelLoaded, ModelUnloaded, TurnFinished, Failed)
+_ANSWERS = (
+    Inspected,
+    DryRunDone,
+    LimitsMeasured,
+    Planned,
+    ModelLoaded,
+    ModelUnloaded,
+    TurnFinished,
+    Failed,
+)
 
 
 class Pending:

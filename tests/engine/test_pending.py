@@ -5,11 +5,12 @@ import time
 import pytest
 
 from engine import pending as pending_module
-from engine.commands import AnyCommand, PlanLoad, UnloadModel
+from engine.commands import AnyCommand, DryRun, MeasureLimits, PlanLoad, UnloadModel
 from engine.errors import EngineDied
-from engine.events import Failed, Planned, TextDelta, TurnFinished
+from engine.events import DryRunDone, Failed, LimitsMeasured, Planned, TextDelta, TurnFinished
 from engine.pending import Pending
-from engine.values import FinishReason, Placement
+from engine.plan.limits import typical_limits
+from engine.values import Blueprint, FinishReason, Placement
 from tests.engine.listener import MODEL, ask, load
 
 
@@ -42,6 +43,15 @@ def test_an_answer_takes_its_command_off_the_list() -> None:
     assert _head_of(pending) == 2
     pending.watch(Failed(turn_id=9, error="EngineFault", message="of no command"))
     assert _head_of(pending) == 2
+
+
+def test_what_was_built_on_no_device_and_what_was_measured_are_answers() -> None:
+    pending = _given(DryRun(turn_id=1, folder=MODEL.folder), MeasureLimits(turn_id=2), ask(3))
+    blueprint = Blueprint(architecture="A", parameters=0, tensors=())
+    pending.watch(DryRunDone(turn_id=1, folder=MODEL.folder, blueprint=blueprint))
+    assert _head_of(pending) == 2
+    pending.watch(LimitsMeasured(turn_id=2, limits=typical_limits()))
+    assert _head_of(pending) == 3
 
 
 def test_the_dead_leave_a_failed_turn_with_what_was_counted() -> None:
