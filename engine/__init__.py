@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
     from engine.plan import Footprint, footprint_of, live_budgets, place, placement_for
     from engine.plan.limits import machine_limits
+    from engine.plan.trainable import weights_of
+    from engine.plan.training import (
+        Optimizer,
+        Training,
+        TrainingEstimate,
+        TrainingKind,
+        training_estimate,
+    )
     from engine.process import EngineProcess
 
 _LATE = {
@@ -27,7 +35,11 @@ _LATE = {
     "LocalModel": "engine.hub",
     "MemoryMonitor": "engine.memory",
     "MemoryReading": "engine.memory",
+    "Optimizer": "engine.plan.training",
     "RamReading": "engine.memory",
+    "Training": "engine.plan.training",
+    "TrainingEstimate": "engine.plan.training",
+    "TrainingKind": "engine.plan.training",
     "Verdict": "engine.checkpoint",
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
@@ -39,6 +51,8 @@ _LATE = {
     "place": "engine.plan",
     "placement_for": "engine.plan",
     "read_memory": "engine.memory",
+    "training_estimate": "engine.plan.training",
+    "weights_of": "engine.plan.trainable",
 }
 
 __all__ = [
@@ -49,7 +63,11 @@ __all__ = [
     "LocalModel",
     "MemoryMonitor",
     "MemoryReading",
+    "Optimizer",
     "RamReading",
+    "Training",
+    "TrainingEstimate",
+    "TrainingKind",
     "Verdict",
     "commands",
     "errors",
@@ -64,7 +82,9 @@ __all__ = [
     "place",
     "placement_for",
     "read_memory",
+    "training_estimate",
     "values",
+    "weights_of",
 ]
 
 
