@@ -13,6 +13,7 @@ class BuiltTensor(Value, frozen=True, kw_only=True):
         shape: in elements.
         itemsize: bytes of one element once loaded, without quantizing on load.
         packs: bitsandbytes stores it packed when that is asked for.
+        rows: of the matrix that it packs, its output features; 0 takes the first side of the shape.
         active_share: the part of it that one token reads: k of n experts, one row of an embedding.
         is_buffer: it is computed by the model, not stored in the checkpoint.
     """
@@ -21,6 +22,7 @@ class BuiltTensor(Value, frozen=True, kw_only=True):
     shape: tuple[int, ...]
     itemsize: int
     packs: bool = False
+    rows: int = 0
     active_share: float = 1.0
     is_buffer: bool = False
 
@@ -47,12 +49,14 @@ class ActivationPeak(Value, frozen=True, kw_only=True):
     Attributes:
         chunk_tokens: computed at once.
         context_tokens: in the cache when the chunk is done.
-        bytes: at the peak.
+        bytes: at the peak, where the CPU computes it.
+        gpu_bytes: where a GPU does, whose fused attention keeps no scores; 0 takes the same.
     """
 
     chunk_tokens: int
     context_tokens: int
     bytes: int
+    gpu_bytes: int = 0
 
 
 class Blueprint(Value, frozen=True, kw_only=True):
@@ -62,6 +66,7 @@ class Blueprint(Value, frozen=True, kw_only=True):
         architecture: the class that was built.
         parameters: distinct parameters, tied ones once.
         tensors: every distinct parameter and buffer once.
+        layer_list: path of the list of layers ("model.layers").
         tied: (name, the name whose storage it shares).
         caches: one per layer that keeps something.
         peaks: of several chunks and lengths, ascending.
@@ -71,6 +76,7 @@ class Blueprint(Value, frozen=True, kw_only=True):
     architecture: str
     parameters: int
     tensors: tuple[BuiltTensor, ...]
+    layer_list: str = ""
     tied: tuple[tuple[str, str], ...] = ()
     caches: tuple[CacheGrowth, ...] = ()
     peaks: tuple[ActivationPeak, ...] = ()
