@@ -42,6 +42,7 @@ class ModelConfig(Value, frozen=True, kw_only=True):
         is_tied: lm_head is the embedding; None where config.json does not say.
         quantization: the method the weights are stored with ("gptq"); empty for none.
         quantization_bits: of that method; 0 where it does not say.
+        active_experts: routed experts that one token passes in one layer; 0 without any.
         eos_token_ids: any of them ends a reply.
         sampling: the checkpoint's own defaults.
         has_chat_template: the tokenizer brings one.
@@ -65,6 +66,7 @@ class ModelConfig(Value, frozen=True, kw_only=True):
     is_tied: bool | None = None
     quantization: str = ""
     quantization_bits: int = 0
+    active_experts: int = 0
     eos_token_ids: tuple[int, ...] = ()
     sampling: SamplingParams = SamplingParams()
     has_chat_template: bool = False
@@ -114,6 +116,7 @@ def parse_config(
         is_tied=fields.flag("tie_word_embeddings"),
         quantization=_quantization_method(quantization),
         quantization_bits=quantization.integer("bits", "w_bit", high=32, default=0),
+        active_experts=_active_experts(fields),
         eos_token_ids=_eos_token_ids(fields, generation),
         sampling=sampling_defaults(generation),
         has_chat_template=has_template or bool(tokenizer.get("chat_template")),
@@ -158,9 +161,14 @@ def _intermediate_size(fields: Fields, hidden_size: int) -> int:
     names = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_inner")
     dense = fields.integer(*names, high=_WIDEST, default=4 * hidden_size)
     each = fields.integer("moe_intermediate_size", high=_WIDEST, default=dense)
-    active = fields.integer("num_experts_per_tok", "moe_topk", low=0, high=_MOST_LAYERS, default=0)
+    active = _active_experts(fields)
     shared = fields.integer("n_shared_experts", low=0, high=_MOST_LAYERS, default=0)
     return max(dense, each * (active + shared))
+
+
+def _active_experts(fields: Fields) -> int:
+    names = ("num_experts_per_tok", "moe_topk", "num_experts_per_token", "top_k_experts")
+    return fields.integer(*names, low=0, high=_MOST_LAYERS, default=0)
 
 
 def _context_window(fields: Fields, tokenizer: JsonObject) -> int:
