@@ -1,43 +1,23 @@
-"""Bytes that a checkpoint will take once loaded, module by module, and with a given context."""
+"""Bytes that a model will take once loaded, module by module, and with a given context."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
-from engine.checkpoint import ModelConfig, StoredTensor, Verdict
-from engine.checkpoint.layers import main_list
+from engine.blueprints import ActivationPeak, Blueprint, CacheGrowth
+from engine.checkpoint import ModelConfig, Verdict
+from engine.errors import UnsupportedModel
+from engine.plan.built import built_modules, spare_expert_bytes
 from engine.plan.cache import activation_bytes, layer_kv_bytes
 from engine.plan.explain import gib
-from engine.plan.modules import ModuleNames, ModulePath, forward_order, is_embedding, is_head, is_unused
-from engine.plan.weights import (
-    is_merged,
-    is_quantizable,
-    is_unpacked_on_load,
-    plain_bytes,
-    quantized_bytes,
-    weight_itemsize,
-)
+from engine.plan.module import Module
+from engine.plan.stored import is_expert, stored_modules
+from engine.plan.weights import is_merged, is_unpacked_on_load, plain_bytes, weight_itemsize
 from engine.values import Quantization, Value
 
-
-class Module(Value, frozen=True, kw_only=True):
-    """One module that is placed as a whole.
-
-    Attributes:
-        name: as accelerate's device_map wants it.
-        bytes: its weights once loaded, quantized where that was asked for.
-        plain_bytes: the same without quantizing on load.
-        rewritten_bytes: of plain_bytes, what the disk tier cannot read in place.
-        layer: its index in the main list; None outside of it.
-        tied_to: the module whose weights it shares; empty for none.
-    """
-
-    name: str
-    bytes: int
-    plain_bytes: int
-    rewritten_bytes: int = 0
-    layer: int | None = None
-    tied_to: str = ""
+__all__ = ["Footprint", "Module", "footprint_of"]
 
 
 class Footprint(Value, frozen=True, kw_only=True):
@@ -50,6 +30,11 @@ class Footprint(Value, frozen=True, kw_only=True):
         itemsize: bytes of one computed element.
         quantization: asked for on load; none where it does not apply.
         notes: sentences about what will not be as the checkpoint or the person asked.
+        parameters: distinct ones, tied ones once.
+        caches: what each layer's cache takes, from a dry run; empty takes the closed forms.
+        peaks: activations from a dry run, ascending; empty takes the closed form.
+        step_ops: operations that one decode step dispatches; 0 where no dry run counted them.
+        is_exact: it comes from a dry run of the model's own class.
     """
 
     folder: Path
@@ -58,6 +43,11 @@ class Footprint(Value, frozen=True, kw_only=True):
     itemsize: int
     quantization: Quantization = Quantization.NONE
     notes: tuple[str, ...] = ()
+    parameters: int = 0
+    caches: tuple[CacheGrowth, ...] = ()
+    peaks: tuple[ActivationPeak, ...] = ()
+    step_ops: int = 0
+    is_exact: bool = False
 
     @property
     def weight_bytes(self) -> int:
@@ -73,84 +63,100 @@ class Footprint(Value, frozen=True, kw_only=True):
         """Bytes of one module's cache at the full window; 0 outside the main list."""
         if module.layer is None:
             return 0
-        return layer_kv_bytes(self.config, module.layer, context_window, self.itemsize)
+        if not self.is_exact:
+            return layer_kv_bytes(self.config, module.layer, context_window, self.itemsize)
+        growth = self.caches[module.layer]
+        tokens = min(context_window, growth.longest_tokens or context_window)
+        return growth.constant_bytes + growth.bytes_per_token * tokens
 
     def kv_bytes(self, context_window: int) -> int:
         """Bytes of the whole KV cache at the full window."""
         return sum(self.module_kv_bytes(module, context_window) for module in self.modules)
 
-    def activation_bytes(self, context_window: int) -> int:
-        """Peak of one chunk of prefill, in bytes."""
-        return activation_bytes(self.config, context_window, self.itemsize)
+    def activation_bytes(self, context_window: int, *, gpu: bool = False) -> int:
+        """Peak of one chunk of prefill, in bytes, beside weights and KV cache.
+
+        Args:
+            context_window: tokens that the cache holds in the end.
+            gpu: a GPU computes it; where no dry run told the difference, that is the same.
+        """
+        if not self.peaks:
+            return activation_bytes(self.config, context_window, self.itemsize)
+        return _between(self.peaks, context_window, lambda p: p.gpu_bytes if gpu else p.bytes)
 
 
-def footprint_of(verdict: Verdict, quantization: Quantization = Quantization.NONE) -> Footprint:
-    """Add up a judged checkpoint's headers, module by module."""
+def _between(
+    peaks: tuple[ActivationPeak, ...], context_tokens: int, size: Callable[[ActivationPeak], int]
+) -> int:
+    """The peak at a length: on the line between two that are known, and never under the shortest one."""
+    for left, right in pairwise(peaks):
+        if left.context_tokens < context_tokens <= right.context_tokens:
+            share = (context_tokens - left.context_tokens) / (right.context_tokens - left.context_tokens)
+            return round(size(left) + share * (size(right) - size(left)))
+    return size(peaks[0] if context_tokens <= peaks[0].context_tokens else peaks[-1])
+
+
+def footprint_of(
+    verdict: Verdict, quantization: Quantization = Quantization.NONE, blueprint: Blueprint | None = None
+) -> Footprint:
+    """Add up what a model needs, module by module.
+
+    Args:
+        verdict: of its folder.
+        quantization: asked for on load.
+        blueprint: from a dry run of its class; None adds up the headers, or what stands for them.
+
+    Raises:
+        UnsupportedModel: neither headers, nor its family, nor a dry run tells what it is made of.
+    """
     config = verdict.config
+    if not verdict.tensors and blueprint is None:
+        family = config.model_type or "this family"
+        message = f"Nothing here tells what a model of {family} is made of."
+        raise UnsupportedModel(message, "Download its weights, or let a dry run build it.")
+    packed_already = bool(config.quantization) and not is_unpacked_on_load(config)
     asked = Quantization.NONE if config.quantization else quantization
     itemsize = weight_itemsize(config, verdict.tensors)
-    groups = _group(verdict)
-    modules = [_module(path, group, config, (itemsize, asked)) for path, group in groups.items()]
-    modules = _with_tied_head(modules, config)
-    modules.sort(key=lambda module: forward_order(ModulePath(module.name, module.layer)))
+    if blueprint is None or (packed_already and verdict.tensors):
+        modules = stored_modules(verdict, itemsize, asked)
+    else:
+        modules = built_modules(blueprint, asked, rewrites=_rewrites(verdict))
     return Footprint(
         folder=verdict.folder,
         config=config,
-        modules=tuple(modules),
+        modules=modules,
         itemsize=itemsize,
         quantization=asked,
-        notes=_notes(verdict, quantization, itemsize),
+        notes=_notes(verdict, quantization, _expert_bytes(verdict, blueprint, itemsize)),
+        parameters=blueprint.parameters if blueprint else verdict.parameters,
+        caches=_by_layer(blueprint, config.layers) if blueprint else (),
+        peaks=blueprint.peaks if blueprint else (),
+        step_ops=blueprint.step_ops if blueprint else 0,
+        is_exact=blueprint is not None,
     )
 
 
-def _group(verdict: Verdict) -> dict[ModulePath, list[StoredTensor]]:
-    config = verdict.config
-    names = ModuleNames(main_list(verdict.tensors, config.layers), config.model_type)
-    groups: dict[ModulePath, list[StoredTensor]] = {}
-    for tensor in verdict.tensors:
-        path = names.module_of(tensor.name)
-        if not is_unused(path, config.layers):
-            groups.setdefault(path, []).append(tensor)
-    if not any(is_head(path.name) for path in groups):
-        groups[ModulePath(names.head)] = []
-    return groups
+def _rewrites(verdict: Verdict) -> bool:
+    """Loading stacks the checkpoint's experts, so that the disk tier cannot read them in place."""
+    return not verdict.tensors or any(is_merged(tensor) for tensor in verdict.tensors)
 
 
-def _module(
-    path: ModulePath, tensors: list[StoredTensor], config: ModelConfig, how: tuple[int, Quantization]
-) -> Module:
-    itemsize, quantization = how
-    packs = quantization is not Quantization.NONE and path.layer is not None
-    plain = [plain_bytes(tensor, config, itemsize) for tensor in tensors]
-    loaded = [
-        quantized_bytes(tensor, quantization) if packs and is_quantizable(tensor, config) else as_plain
-        for tensor, as_plain in zip(tensors, plain, strict=True)
-    ]
-    rewritten = [size for tensor, size in zip(tensors, plain, strict=True) if is_merged(tensor)]
-    return Module(
-        name=path.name,
-        bytes=sum(loaded),
-        plain_bytes=sum(plain),
-        rewritten_bytes=sum(rewritten),
-        layer=path.layer,
-    )
+def _by_layer(blueprint: Blueprint, layers: int) -> tuple[CacheGrowth, ...]:
+    """One growth per layer of the main list; those that keep nothing have an empty one."""
+    known = {growth.layer: growth for growth in blueprint.caches}
+    return tuple(known.get(layer) or CacheGrowth(layer=layer) for layer in range(layers))
 
 
-def _with_tied_head(modules: list[Module], config: ModelConfig) -> list[Module]:
-    """The head with no bytes of its own where it is the embedding."""
-    embedding = next((module.name for module in modules if is_embedding(module.name)), "")
-    return [
-        Module(name=module.name, bytes=0, plain_bytes=0, tied_to=embedding)
-        if is_head(module.name) and embedding and (config.is_tied or not module.plain_bytes)
-        else module
-        for module in modules
-    ]
+def _expert_bytes(verdict: Verdict, blueprint: Blueprint | None, itemsize: int) -> int:
+    """Bytes of experts, which quantizing on load leaves as they are."""
+    if blueprint is not None:
+        return spare_expert_bytes(blueprint)
+    return sum(plain_bytes(t, verdict.config, itemsize) for t in verdict.tensors if is_expert(t.name))
 
 
-def _notes(verdict: Verdict, quantization: Quantization, itemsize: int) -> tuple[str, ...]:
+def _notes(verdict: Verdict, quantization: Quantization, expert_bytes: int) -> tuple[str, ...]:
     config = verdict.config
     asked = quantization is not Quantization.NONE
-    experts = sum(plain_bytes(t, config, itemsize) for t in verdict.tensors if _stays_plain(t))
     pairs = (
         (is_unpacked_on_load(config), f"The {config.quantization} weights are unpacked while loading."),
         (
@@ -158,12 +164,8 @@ def _notes(verdict: Verdict, quantization: Quantization, itemsize: int) -> tuple
             f"It is stored as {config.quantization} already; {quantization} is not applied.",
         ),
         (
-            asked and not config.quantization and experts,
-            f"{quantization} leaves {gib(experts)} of experts unpacked.",
+            asked and not config.quantization and expert_bytes,
+            f"{quantization} leaves {gib(expert_bytes)} of experts unpacked.",
         ),
     )
     return tuple(sentence for condition, sentence in pairs if condition)
-
-
-def _stays_plain(tensor: StoredTensor) -> bool:
-    return ".experts." in tensor.name

@@ -40,6 +40,37 @@ class ModulePath(NamedTuple):
     layer: int | None = None
 
 
+class Granularity:
+    """Finds the module that a built model's tensor is placed with: layers as wholes, the rest apart."""
+
+    def __init__(self, layer_list: str) -> None:
+        """Take the path of the main list ("model.layers"); empty where there is none."""
+        self.layer_list = layer_list
+        parts = layer_list.split(".")
+        self._ancestors = {".".join(parts[:n]) for n in range(len(parts))}
+        self._known: dict[str, ModulePath] = {}
+
+    def module_of(self, name: str) -> ModulePath:
+        """The module of a tensor; for a parameter of the base itself, its own name."""
+        parent = name.rpartition(".")[0]
+        if parent in self._ancestors:
+            return ModulePath(name)
+        if parent not in self._known:
+            self._known[parent] = self._module_of(name)
+        return self._known[parent]
+
+    def _module_of(self, name: str) -> ModulePath:
+        place = split_layer(name)
+        if place and place[0] == self.layer_list:
+            return ModulePath(f"{place[0]}.{place[1]}", place[1])
+        parts = name.split(".")
+        for length in range(1, len(parts) + 1):
+            prefix = ".".join(parts[:length])
+            if prefix not in self._ancestors:
+                return ModulePath(prefix)
+        return ModulePath(name)
+
+
 class ModuleNames:
     """Names the module of every tensor of one checkpoint, as the built model will call it."""
 
@@ -52,10 +83,7 @@ class ModuleNames:
         """
         self._model_type = model_type
         self._is_bare = layer_list.partition(".")[0] not in (*_BASES, "language_model")
-        self.layer_list = self.built_name(f"{layer_list}.").rstrip(".")
-        self._ancestors = {
-            ".".join(parts[:n]) for parts in [self.layer_list.split(".")] for n in range(len(parts))
-        }
+        self._granularity = Granularity(self.built_name(f"{layer_list}.").rstrip("."))
 
     def built_name(self, name: str) -> str:
         """A stored tensor's name in the built model, where prefixes differ."""
@@ -68,17 +96,8 @@ class ModuleNames:
         return f"{_FAMILY_BASES.get(self._model_type, fallback)}.{name}"
 
     def module_of(self, stored_name: str) -> ModulePath:
-        """The module that a tensor is placed with; for a parameter of the base itself, its own name."""
-        name = self.built_name(stored_name)
-        place = split_layer(name)
-        if place and place[0] == self.layer_list:
-            return ModulePath(f"{place[0]}.{place[1]}", place[1])
-        parts = name.split(".")
-        for length in range(1, len(parts) + 1):
-            prefix = ".".join(parts[:length])
-            if prefix not in self._ancestors:
-                return ModulePath(prefix)
-        return ModulePath(name)
+        """The module that a stored tensor is placed with."""
+        return self._granularity.module_of(self.built_name(stored_name))
 
     @property
     def head(self) -> str:

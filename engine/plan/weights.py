@@ -19,6 +19,8 @@ _SCALES = ("_scale_inv", "_scales", "_scale", ".activation_scale")
 _INT8_ROW_BYTES = 4
 _NF4_BLOCK = 64
 _NF4_BLOCK_BYTES = 4
+_NF4_LEVEL_BYTES = 64
+_STORED_TRANSPOSED = ("gpt2", "openai-gpt")
 _LINEAR_AXES = 2
 
 
@@ -51,14 +53,19 @@ def _unpacked_bytes(tensor: StoredTensor, itemsize: int) -> int:
     return tensor.elements * itemsize if is_weight else tensor.bytes
 
 
-def quantized_bytes(tensor: StoredTensor, quantization: Quantization) -> int:
+def quantized_bytes(elements: int, rows: int, quantization: Quantization) -> int:
     """Bytes of a linear weight packed by bitsandbytes.
 
-    int8: one byte each and 4 per row. nf4: half a byte each and 4 per block of 64.
+    int8: one byte each and 4 per row. nf4: half a byte each, 4 per block of 64, and its 16 levels.
     """
     if quantization is Quantization.INT8:
-        return tensor.elements + _INT8_ROW_BYTES * tensor.shape[0]
-    return -(-tensor.elements // 2) + _NF4_BLOCK_BYTES * -(-tensor.elements // _NF4_BLOCK)
+        return elements + _INT8_ROW_BYTES * rows
+    return -(-elements // 2) + _NF4_BLOCK_BYTES * -(-elements // _NF4_BLOCK) + _NF4_LEVEL_BYTES
+
+
+def packed_rows(tensor: StoredTensor, config: ModelConfig) -> int:
+    """Rows that bitsandbytes scales: a linear layer's outputs, which GPT-2 stores as columns."""
+    return tensor.shape[-1 if config.model_type in _STORED_TRANSPOSED else 0]
 
 
 def is_quantizable(tensor: StoredTensor, config: ModelConfig) -> bool:

@@ -1,0 +1,29 @@
+"""One module of a footprint."""
+
+from __future__ import annotations
+
+from engine.values import Value
+
+
+class Module(Value, frozen=True, kw_only=True):
+    """One module that is placed as a whole.
+
+    Attributes:
+        name: as accelerate's device_map wants it.
+        bytes: its weights and buffers once loaded, quantized where that was asked for.
+        plain_bytes: the same without quantizing on load.
+        rewritten_bytes: of plain_bytes, what the disk tier cannot read in place.
+        layer: its index in the main list; None outside of it.
+        tied_to: the module whose weights it shares; empty for none.
+        active_share: the part of its bytes that one token reads.
+        tensors: number of its tensors, tied ones not counted.
+    """
+
+    name: str
+    bytes: int
+    plain_bytes: int
+    rewritten_bytes: int = 0
+    layer: int | None = None
+    tied_to: str = ""
+    active_share: float = 1.0
+    tensors: int = 0
