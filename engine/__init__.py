@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
     from engine.plan import Footprint, footprint_of, live_budgets, place, placement_for
     from engine.plan.limits import machine_limits
+    from engine.plan.shelf import known_blueprint
     from engine.plan.trainable import weights_of
     from engine.plan.training import (
         Optimizer,
@@ -44,6 +45,7 @@ _LATE = {
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
     "inspect_folder": "engine.checkpoint",
+    "known_blueprint": "engine.plan.shelf",
     "list_models": "engine.hub",
     "live_budgets": "engine.plan",
     "machine_limits": "engine.plan.limits",
@@ -75,6 +77,7 @@ __all__ = [
     "find_model",
     "footprint_of",
     "inspect_folder",
+    "known_blueprint",
     "list_models",
     "live_budgets",
     "look_at",
