@@ -1,13 +1,14 @@
-"""One model in an engine process, and answers from it one after the other; no screen."""
+"""An engine process without a screen: one model and answers from it, or answers to other questions."""
 
 from __future__ import annotations
 
 import itertools
 import queue
 import signal
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -17,6 +18,10 @@ from tui import paths
 Watch = Callable[[events.AnyEvent], None]
 """Sees every event of the command that is running, on the caller's thread."""
 
+Answer = TypeVar("Answer", bound=events.Event)
+
+_START_SECONDS = 60.0
+"""How long an engine may take to be ready before a question with an end is given up."""
 _ERRORS = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
 
 
@@ -32,7 +37,8 @@ class Talk:
         self._events: queue.SimpleQueue[events.AnyEvent | None] = queue.SimpleQueue()
         self._turn_ids = itertools.count(1)
         self._stopped = False
-        self._engine = EngineProcess(self._events.put, log=paths.engine_log(), cache=paths.cache_folder())
+        self._ready_at: float | None = None
+        self._engine = EngineProcess(self._hear, log=paths.engine_log(), cache=paths.cache_folder())
 
     def __enter__(self) -> Self:
         """Start the process."""
@@ -70,6 +76,54 @@ class Talk:
             if isinstance(event, events.TurnFinished):
                 return event
         raise errors.EngineFault("The reply broke off without a reason.", "Ask again.")
+
+    def ask(
+        self,
+        question: commands.DryRun | commands.MeasureLimits,
+        answer: type[Answer],
+        patience: float | None = None,
+    ) -> Answer:
+        """Ask something that needs no model; Ctrl+C is a KeyboardInterrupt.
+
+        Args:
+            question: what to submit.
+            answer: the event that answers it.
+            patience: seconds that it may take once the engine is ready; None is for ever.
+
+        Raises:
+            EngineError: the engine cannot tell, or the process ended.
+            TimeoutError: it took longer.
+        """
+        turn_id = next(self._turn_ids)
+        self._engine.submit(msgspec.structs.replace(question, turn_id=turn_id))
+        asked_at = time.monotonic()
+        while True:
+            event = self._next_event(asked_at, patience)
+            if event is None:
+                raise KeyboardInterrupt
+            if event.turn_id in {0, turn_id}:
+                _raise_what_failed(event)
+            if isinstance(event, answer):
+                return event
+
+    def _next_event(self, asked_at: float, patience: float | None) -> events.AnyEvent | None:
+        while True:
+            try:
+                return self._events.get(timeout=None if patience is None else 0.1)
+            except queue.Empty:
+                if patience is not None and self._is_late(asked_at, patience):
+                    raise TimeoutError from None
+
+    def _is_late(self, asked_at: float, patience: float) -> bool:
+        now = time.monotonic()
+        if self._ready_at is None:
+            return now > asked_at + _START_SECONDS
+        return now > max(asked_at, self._ready_at) + patience
+
+    def _hear(self, event: events.AnyEvent) -> None:
+        if isinstance(event, events.EngineReady):
+            self._ready_at = time.monotonic()
+        self._events.put(event)
 
     def _answers(self, command: commands.LoadModel | commands.Generate) -> Iterator[events.AnyEvent]:
         turn_id = next(self._turn_ids)

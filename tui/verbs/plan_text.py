@@ -1,0 +1,157 @@
+"""A plan as text for people, 80 columns wide where nothing says otherwise."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from engine import values
+from tui.format import format_duration, format_parameters, format_size, format_speed, format_tokens
+from tui.safe_text import safe_line
+from tui.verbs import output
+from tui.verbs.planned import Plan
+from tui.verbs.table import table_lines, width
+from tui.verbs.training_table import training_lines
+
+_WIDEST = 100
+_LABEL_WIDTH = 14
+_DEVICE_COLUMNS = ["device", "budget", "weights", "KV cache", "activ.", "runtime", "predicted"]
+_ALTERNATIVE_COLUMNS = ["speed", "context", "quant", "fits", "what to change"]
+_FITS = {
+    values.Fits.GPU: "It fits on the GPU.",
+    values.Fits.GPU_RAM: "It fits into GPU and RAM.",
+    values.Fits.DISK: "It fits, with some of it read from the disk.",
+    values.Fits.NO: "It does not fit.",
+}
+
+
+def write_plan(plan: Plan) -> None:
+    """Write facts, and then either the training estimate or what would go where, how fast, and why."""
+    sections = [_facts(plan), [*training_lines(plan)] if plan.training else [*_placed(plan)], _notes(plan)]
+    for number, lines in enumerate(lines for lines in sections if lines):
+        if number:
+            output.write_line()
+        for line in lines:
+            output.write_line(line)
+
+
+def _facts(plan: Plan) -> list[str]:
+    verdict, placement = plan.study.verdict, plan.placement
+    stored = "stored" if verdict.is_on_disk else "of weights, not on this disk,"
+    size = f"{format_size(plan.weight_bytes)} {stored} as {plan.dtype or 'config.json says'}"
+    window = f"{format_tokens(placement.context_window)} of {format_tokens(verdict.config.context_window)}"
+    counted = "counted by a dry run" if plan.study.blueprint else "counted by closed forms"
+    settings = f"context {window} tokens · quantization {placement.quantization} · {placement.strategy}"
+    return [
+        f"{plan.architecture or 'A model'}, {format_parameters(plan.parameters)} parameters, {size}",
+        str(verdict.folder),
+        f"{settings} · {counted}",
+    ]
+
+
+def _placed(plan: Plan) -> Iterator[str]:
+    placement = plan.placement
+    rows = [_device_row(device) for device in placement.devices]
+    yield from table_lines(_DEVICE_COLUMNS, rows, numbers=" rrrrrr")
+    if placement.layers:
+        yield ""
+        yield from table_lines(["modules", "bytes", "tier", "device"], _runs(placement), numbers=" r")
+    yield ""
+    yield _FITS[placement.fits]
+    if placement.forecast:
+        yield from _wrapped(_speed(placement.forecast))
+
+
+def _device_row(device: values.DevicePlan) -> list[str]:
+    figures = (
+        device.budget_bytes,
+        device.weight_bytes,
+        device.kv_bytes,
+        device.activation_bytes,
+        device.runtime_bytes,
+        device.predicted_bytes,
+    )
+    return [_short(device.label or device.device), *map(format_size, figures)]
+
+
+def _short(label: str) -> str:
+    """As much of a device's label as the table has room for."""
+    text = safe_line(label.replace("NVIDIA ", ""))
+    return text if width(text) <= _LABEL_WIDTH else f"{text[: _LABEL_WIDTH - 1].rstrip()}…"
+
+
+def _runs(placement: values.Placement) -> list[list[str]]:
+    """Neighbours that lie in the same place, one row each: their names, bytes, tier and device."""
+    runs = itertools.groupby(
+        placement.layers, key=lambda layer: (_stem(layer.name), layer.tier, layer.device)
+    )
+    return [
+        [_span([layer.name for layer in layers]), format_size(sum(layer.bytes for layer in layers)), *where]
+        for (_, tier, device), group in runs
+        for layers, where in [([*group], (str(tier), device))]
+    ]
+
+
+def _stem(name: str) -> str:
+    stem, _, number = name.rpartition(".")
+    return stem if number.isdecimal() else name
+
+
+def _span(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    return f"{names[0]} to {names[-1].rpartition('.')[2]}"
+
+
+def _speed(forecast: values.Forecast) -> str:
+    """The forecast as one sentence, and what it rests on."""
+    basis = (
+        "From this machine's measured limits."
+        if forecast.is_measured
+        else "From typical figures: --measure finds this machine's own."
+    )
+    bound = f"; limited by {forecast.bound}" if forecast.bound else ""
+    return (
+        f"Predicted: {format_speed(forecast.decode_tps)} "
+        f"({format_speed(forecast.decode_tps_empty)} at the start of the context, "
+        f"{format_speed(forecast.decode_tps_full)} at its end{bound}), "
+        f"first token of {format_tokens(forecast.prompt_tokens)} after "
+        f"{format_duration(forecast.time_to_first_token)}, "
+        f"loaded in {format_duration(forecast.load_seconds)}. {basis}"
+    )
+
+
+def _notes(plan: Plan) -> list[str]:
+    if plan.training:
+        return [*_bullets([*plan.training[1].notes, *plan.study.notes])]
+    lines = [*_bullets([*plan.reasons, *plan.study.verdict.warnings])]
+    alternatives = plan.placement.alternatives
+    if not alternatives:
+        return lines
+    rows = [_alternative_row(alternative) for alternative in alternatives]
+    return [*lines, "", *table_lines(_ALTERNATIVE_COLUMNS, rows, numbers="rr")]
+
+
+def _alternative_row(alternative: values.Alternative) -> list[str]:
+    needs = {"RAM": alternative.ram_bytes, "disk": alternative.disk_bytes}
+    more = ", ".join(f"{format_size(size)} more {name}" for name, size in needs.items() if size)
+    forecast = alternative.forecast
+    return [
+        format_speed(forecast.decode_tps) if forecast else "",
+        format_tokens(alternative.context_window),
+        str(alternative.quantization),
+        str(alternative.fits),
+        f"{alternative.change} {f'({more})' if more else ''}",
+    ]
+
+
+def _bullets(sentences: Iterable[str]) -> Iterator[str]:
+    for sentence in sentences:
+        yield from _wrapped(safe_line(sentence), first="- ", rest="  ")
+
+
+def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
+    columns = min(shutil.get_terminal_size((80, 24)).columns, _WIDEST)
+    return textwrap.wrap(text, max(columns, 20), initial_indent=first, subsequent_indent=rest)

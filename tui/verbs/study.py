@@ -1,0 +1,76 @@
+"""Everything that a plan rests on: the look at a model, its dry run, the budgets, the machine's limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import engine
+from engine import errors, values
+from tui.verbs.assistant import Assistant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is known before anything is placed.
+
+    Attributes:
+        verdict: what the folder says.
+        blueprint: what the model is made of; None where closed forms have to do.
+        budgets: what each device may give.
+        limits: of this machine.
+        notes: sentences about what could not be found out.
+    """
+
+    verdict: engine.Verdict
+    blueprint: values.Blueprint | None
+    budgets: tuple[values.Budget, ...]
+    limits: values.MachineLimits
+    notes: tuple[str, ...] = ()
+
+
+def study(
+    folder: Path, request: values.BudgetRequest, *, measure: bool = False, needs_speed: bool = True
+) -> Study:
+    """Look at a model and at this machine; an engine process is started only for what is not known yet.
+
+    Args:
+        folder: the model's folder; config.json alone is enough.
+        request: what the person allows.
+        measure: measure this machine, even where it was.
+        needs_speed: measure it where it never was, for a model on its disk and its own devices.
+
+    Raises:
+        EngineError: nothing there can be planned, or the measurement that was asked for failed.
+    """
+    verdict = engine.look_at(folder)
+    blueprint = engine.known_blueprint(folder)
+    with Assistant() as assistant:
+        if is_unknown := blueprint is None and _can_be_built(verdict):
+            assistant.start()
+        budgets = engine.live_budgets(request)
+        if is_unknown:
+            blueprint = assistant.dry_run(folder, is_needed=not verdict.tensors)
+        if measure:
+            assistant.measure()
+        elif needs_speed and verdict.is_on_disk and _is_to_be_measured(budgets):
+            assistant.try_to_measure()
+        limits = engine.machine_limits(budgets)
+    return Study(
+        verdict=verdict, blueprint=blueprint, budgets=budgets, limits=limits, notes=tuple(assistant.notes)
+    )
+
+
+def _can_be_built(verdict: engine.Verdict) -> bool:
+    """Transformers has a class for it. Raises UnsupportedModel where closed forms know none either."""
+    if not verdict.native_class and not verdict.tensors:
+        name = verdict.config.architecture or verdict.config.model_type or "An architecture without a name"
+        message = f"{name} is unknown: neither transformers nor a closed form tells its shapes."
+        raise errors.UnsupportedModel(message, "Check model_type in config.json, or get its weights first.")
+    return bool(verdict.native_class)
+
+
+def _is_to_be_measured(budgets: tuple[values.Budget, ...]) -> bool:
+    """Nothing was measured yet, and the plan is for devices that can be."""
+    imaginary = [budget for budget in budgets if budget.device.startswith("gpu:") and not budget.uuid]
+    return not imaginary and engine.machine_limits(budgets).measured_at == 0
