@@ -61,6 +61,7 @@ class Budget(Value, frozen=True, kw_only=True):
         uuid: NVML's name of the GPU; empty for RAM and disk.
         label: what the screen calls it ("H200", "RAM (cgroup)").
         given: the person chose the figure, instead of NVML or psutil.
+        asked_bytes: the figure that the person chose, free or not; None for none.
     """
 
     device: str
@@ -69,6 +70,7 @@ class Budget(Value, frozen=True, kw_only=True):
     uuid: str = ""
     label: str = ""
     given: bool = False
+    asked_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse negative figures."""

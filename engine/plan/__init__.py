@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.checkpoint import inspect_folder
 from engine.errors import DoesNotFit
+from engine.memory import read_memory
 from engine.offload import parent_folder
 from engine.plan.budgets import live_budgets
 from engine.plan.footprint import Footprint, Module, footprint_of
-from engine.plan.placement import placement_for, require_real_devices
-from engine.values import BudgetRequest, Fits, Placement, Quantization
+from engine.plan.limits import machine_limits
+from engine.plan.placement import DeviceMap, placement_for, require_real_devices
+from engine.plan.shelf import known_blueprint
+from engine.values import BudgetRequest, DeviceLedger, Fits, Placement, Quantization, Strategy
 
 __all__ = [
     "Footprint",
@@ -25,12 +29,16 @@ __all__ = [
 ALL_THAT_IS_FREE = BudgetRequest()
 
 
-def place(
+def place(  # noqa: PLR0913 - each is one wish of the person, with a default
     folder: Path,
     *,
     context_window: int | None = None,
     quantization: Quantization = Quantization.NONE,
     budgets: BudgetRequest = ALL_THAT_IS_FREE,
+    strategy: Strategy = Strategy.AUTO,
+    device_map: DeviceMap = (),
+    own: Iterable[DeviceLedger] = (),
+    pid: int | None = None,
 ) -> Placement:
     """Judge a model folder and place its modules against this machine's free memory.
 
@@ -39,13 +47,28 @@ def place(
         context_window: tokens; None takes what fits comfortably.
         quantization: how linear weights are to be stored.
         budgets: what the person allows.
+        strategy: how to choose among the ways that fit.
+        device_map: of the `custom` strategy: (path of a module and all below it, device).
+        own: what the engine's present model holds.
+        pid: the engine's process, whose memory a new model takes over.
 
     Raises:
         CheckpointError: the folder cannot be loaded as it is.
+        InvalidValue: the device_map says what cannot be.
         DoesNotFit: no device, nor all together, can hold it.
     """
-    footprint = footprint_of(inspect_folder(folder), quantization)
-    placement = placement_for(footprint, live_budgets(budgets), context_window, parent_folder(budgets))
+    verdict, blueprint = inspect_folder(folder), known_blueprint(folder)
+    live = live_budgets(budgets, read_memory(pid), own)
+    placement = placement_for(
+        footprint_of(verdict, quantization, blueprint),
+        live,
+        context_window,
+        parent_folder(budgets),
+        limits=machine_limits(live),
+        strategy=strategy,
+        device_map=device_map,
+        other=lambda asked: footprint_of(verdict, asked, blueprint),
+    )
     if placement.fits is Fits.NO:
         hint = "Ask for a shorter context window, free memory, or allow more with --ram and --disk."
         raise DoesNotFit(placement.reasons[0], hint)

@@ -6,13 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from engine.plan.footprint import Footprint, Module
+from engine.plan.runtime import CUDA_RAM_BYTES, GPU_RUNTIME_BYTES, RAM_RUNTIME_BYTES
 from engine.values import Budget, DevicePlan, Fits, LayerPlacement, Tier
 
-GPU_RUNTIME_BYTES = 700 << 20
-"""CUDA context, kernels and library workspaces of one GPU, until it is calibrated."""
-RAM_RUNTIME_BYTES = 512 << 20
-"""The engine process with its libraries imported, without CUDA."""
-RAM_RUNTIME_WITH_CUDA_BYTES = 1536 << 20
+RAM_RUNTIME_WITH_CUDA_BYTES = RAM_RUNTIME_BYTES + CUDA_RAM_BYTES
 
 
 class Devices(NamedTuple):

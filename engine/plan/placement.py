@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from engine.errors import DoesNotFit
@@ -16,18 +16,28 @@ from engine.plan.explain import (
 )
 from engine.plan.fill import Devices, Filler, Filling
 from engine.plan.footprint import Footprint
-from engine.values import Budget, Fits, Placement, Quantization
+from engine.plan.forecast import forecast_of
+from engine.plan.limits import machine_limits
+from engine.values import Budget, Fits, MachineLimits, Placement, Quantization, Strategy
+
+DeviceMap = tuple[tuple[str, str], ...]
+Other = Callable[[Quantization], Footprint]
 
 COMFORTABLE_CONTEXT_WINDOW = 8192
 """Tokens reserved when nobody asks for a length."""
 _SHORTER_CONTEXT_WINDOWS = (4096, 2048)
 
 
-def placement_for(
+def placement_for(  # noqa: PLR0913 - each is one wish of the person, with a default
     footprint: Footprint,
     budgets: Iterable[Budget],
     context_window: int | None = None,
     offload_folder: Path | None = None,
+    *,
+    limits: MachineLimits | None = None,
+    strategy: Strategy = Strategy.AUTO,
+    device_map: DeviceMap = (),
+    other: Other | None = None,
 ) -> Placement:
     """Place every module; `fits` is `no`, and `layers` empty, where nothing fits.
 
@@ -40,7 +50,12 @@ def placement_for(
         budgets: what each device may give; without one for RAM or disk it gives nothing.
         context_window: tokens; None takes what fits comfortably, at most 8,192.
         offload_folder: where rewritten tensors of the disk tier go.
+        limits: of this machine; None takes typical ones.
+        strategy: how to choose among the ways that fit.
+        device_map: of the `custom` strategy: (path of a module and all below it, device).
+        other: the same model's footprint at another quantization, for alternatives; None offers none.
     """
+    limits = limits or machine_limits(budgets := tuple(budgets))
     devices = _by_kind(budgets)
     longest = footprint.config.context_window
     window = min(context_window, longest) if context_window else _comfortable(footprint, devices)
@@ -64,6 +79,8 @@ def placement_for(
         fits=way.fits,
         offload_folder=offload_folder if way.fits is Fits.DISK else None,
         reasons=reasons,
+        strategy=strategy,
+        forecast=forecast_of(footprint, way.layers, window, limits),
     )
 
 
