@@ -1,81 +1,83 @@
-"""`vramble plan`: what would go where, before anything is loaded."""
+"""`vramble plan`: what would go where and how fast, before anything is loaded."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import engine
 from engine import values
 from tui import paths
-from tui.format import format_parameters, format_size, format_tokens
 from tui.settings import read_settings
 from tui.verbs import flags, output
+from tui.verbs.map_file import read_device_map
 from tui.verbs.naming import find_model, refuse_address
 from tui.verbs.plan_document import document_of
-from tui.verbs.table import table_lines
+from tui.verbs.plan_text import write_plan
+from tui.verbs.planned import Plan
+from tui.verbs.study import study
+from tui.verbs.training import add_training_flags, estimate_training, refuse_loose_flags
 
-_DEVICE_COLUMNS = ["device", "budget", "weights", "KV cache", "activations", "runtime", "predicted"]
-_FITS = {
-    values.Fits.GPU: "It fits on the GPU.",
-    values.Fits.GPU_RAM: "It fits into GPU and RAM.",
-    values.Fits.DISK: "It fits, with some of it read from the disk.",
-    values.Fits.NO: "It does not fit.",
-}
+_STRATEGIES = (values.Strategy.AUTO, values.Strategy.BALANCED, values.Strategy.SEQUENTIAL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `vramble plan` takes."""
     parser.add_argument(
-        "model", metavar="MODEL", help="a folder, hf:owner/name, ms:owner/name, a listed name, or guide"
+        "model",
+        metavar="MODEL",
+        help="a folder, a config.json alone, hf:owner/name, ms:owner/name, a listed name, or guide",
     )
     flags.add_json_flag(parser)
     flags.add_load_flags(parser)
+    parser.add_argument(
+        "--strategy",
+        metavar="S",
+        default="auto",
+        help="auto (fastest predicted), balanced, sequential, or a device_map in a JSON file",
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="measure this machine again, some seconds long"
+    )
+    add_training_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look at the model and at the devices, and say what would go where."""
+    """Look at the model and at the machine, and say what would go where, and how fast it would be."""
     refuse_address(arguments.model)
+    refuse_loose_flags(arguments)
     settings = read_settings(paths.settings_file())
-    budgets = flags.budgets_of(arguments, settings.budgets.request())
+    request = flags.budgets_of(arguments, settings.budgets.request())
+    strategy, device_map = strategy_of(arguments.strategy)
     quantization = flags.quantization_of(arguments) or settings.quantization
-    verdict = engine.inspect_folder(find_model(arguments.model, settings).folder)
-    footprint = engine.footprint_of(verdict, quantization)
+    folder = find_model(without_file_name(arguments.model), settings).folder
+    found = study(folder, request, measure=arguments.measure, needs_speed=arguments.train is None)
+    footprint = engine.footprint_of(found.verdict, quantization, found.blueprint)
     placement = engine.placement_for(
-        footprint, engine.live_budgets(budgets), arguments.context or settings.context_window
+        footprint,
+        found.budgets,
+        arguments.context or settings.context_window,
+        limits=found.limits,
+        strategy=strategy,
+        device_map=device_map,
     )
+    training = estimate_training(arguments, found, quantization)
+    plan = Plan(study=found, footprint=footprint, placement=placement, training=training)
     if arguments.json:
-        output.write_json(document_of(verdict, footprint, placement))
+        output.write_json(document_of(plan))
     else:
-        _write(verdict, placement)
+        write_plan(plan)
     return 0
 
 
-def _write(verdict: engine.Verdict, placement: values.Placement) -> None:
-    parameters, stored = format_parameters(verdict.parameters), format_size(verdict.weight_bytes)
-    facts = f"{verdict.native_class}, {parameters} parameters, {stored} stored as {verdict.dtype}"
-    output.write_line(f"{facts}, in {verdict.folder}")
-    output.write_line(
-        f"context window {format_tokens(placement.context_window)}, quantization {placement.quantization}"
-    )
-    output.write_line()
-    for line in table_lines(
-        _DEVICE_COLUMNS, [_row(device) for device in placement.devices], numbers=" rrrrrr"
-    ):
-        output.write_line(line)
-    output.write_line()
-    tiers = ", ".join(f"{count} {tier}" for tier, count in placement.tier_counts().items())
-    output.write_line(f"{_FITS[placement.fits]}{f' Modules: {tiers}.' if tiers else ''}")
-    for reason in placement.reasons:
-        output.write_line(f"- {reason}")
+def strategy_of(text: str) -> tuple[values.Strategy, tuple[tuple[str, str], ...]]:
+    """A strategy by its name, or `custom` and the device_map of a file. Raises WrongUsage."""
+    if text in _STRATEGIES:
+        return values.Strategy(text), ()
+    return values.Strategy.CUSTOM, read_device_map(Path(text).expanduser())
 
 
-def _row(device: values.DevicePlan) -> list[str]:
-    figures = (
-        device.budget_bytes,
-        device.weight_bytes,
-        device.kv_bytes,
-        device.activation_bytes,
-        device.runtime_bytes,
-        device.predicted_bytes,
-    )
-    return [device.label or device.device, *map(format_size, figures)]
+def without_file_name(model: str) -> str:
+    """The folder, where somebody points at the config.json in it."""
+    path = Path(model)
+    return str(path.absolute().parent) if path.name == "config.json" else model

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import engine
 from engine import values
+from tui.verbs.planned import Plan
+from tui.verbs.training_table import training_document
 
 
-def document_of(
-    verdict: engine.Verdict, footprint: engine.Footprint, placement: values.Placement
-) -> dict[str, object]:
-    """The plan as one JSON document; every number is counted or planned, none is measured."""
+def document_of(plan: Plan) -> dict[str, object]:
+    """The plan as one JSON document; every number is counted or predicted."""
+    placement, footprint = plan.placement, plan.footprint
     constant_bytes = footprint.kv_bytes(0)
-    return {
-        "model": _model(verdict),
+    document: dict[str, object] = {
+        "model": _model(plan),
         "context_window": placement.context_window,
         "quantization": str(placement.quantization),
+        "strategy": str(placement.strategy),
+        "is_exact": plan.study.blueprint is not None,
         "kv_bytes_per_token": footprint.kv_bytes(1) - constant_bytes,
         "kv_constant_bytes": constant_bytes,
+        "kv_bytes": footprint.kv_bytes(placement.context_window),
         "devices": [_device(device) for device in placement.devices],
         "layers": [_layer(layer) for layer in placement.layers],
         "device_map": {layer.name: _mapped(layer) for layer in placement.layers},
         "fits": str(placement.fits),
-        "reasons": list(placement.reasons),
+        "forecast": _forecast(placement.forecast),
+        "reasons": list(plan.reasons),
+        "alternatives": [_alternative(alternative) for alternative in placement.alternatives],
     }
+    return document | ({"training": training_document(plan)} if plan.training else {})
 
 
-def _model(verdict: engine.Verdict) -> dict[str, object]:
+def _model(plan: Plan) -> dict[str, object]:
+    verdict = plan.study.verdict
     return {
         "folder": str(verdict.folder),
-        "architecture": verdict.native_class,
-        "parameters": verdict.parameters,
-        "weight_bytes": verdict.weight_bytes,
-        "dtype": verdict.dtype,
+        "architecture": plan.architecture,
+        "parameters": plan.parameters,
+        "weight_bytes": plan.weight_bytes,
+        "dtype": plan.dtype,
         "context_window": verdict.config.context_window,
+        "is_on_disk": verdict.is_on_disk,
         "warnings": list(verdict.warnings),
     }
 
@@ -59,3 +67,21 @@ def _mapped(layer: values.LayerPlacement) -> int | str:
     """A device as accelerate writes it: a GPU's index, "cpu" or "disk"."""
     kind, _, index = layer.device.partition(":")
     return int(index) if index else kind.replace("ram", "cpu")
+
+
+def _forecast(forecast: values.Forecast | None) -> dict[str, object] | None:
+    if forecast is None:
+        return None
+    return {name: getattr(forecast, name) for name in forecast.__struct_fields__}
+
+
+def _alternative(alternative: values.Alternative) -> dict[str, object]:
+    return {
+        "change": alternative.change,
+        "context_window": alternative.context_window,
+        "quantization": str(alternative.quantization),
+        "fits": str(alternative.fits),
+        "ram_bytes": alternative.ram_bytes,
+        "disk_bytes": alternative.disk_bytes,
+        "forecast": _forecast(alternative.forecast),
+    }
