@@ -41,7 +41,7 @@ CHAT = Verb(
 )
 VERBS = {
     "ask": Verb(module="tui.verbs.ask", summary="one answer on stdout; reads stdin"),
-    "plan": Verb(module="tui.verbs.plan", summary="what would go where before anything is loaded"),
+    "plan": Verb(module="tui.verbs.plan", summary="what would go where, and how fast"),
     "models": Verb(module="tui.verbs.models", summary="what is on this disk, and whether it fits"),
     "sessions": Verb(module="tui.verbs.sessions", summary="saved talk: list, search, show, export, import"),
     "doctor": Verb(module="tui.verbs.doctor", summary="what works on this machine, and what to do"),

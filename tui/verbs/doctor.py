@@ -30,9 +30,10 @@ def examine() -> list[Finding]:
     from tui.verbs.checks.libraries import check_libraries
     from tui.verbs.checks.memory import check_memory
     from tui.verbs.checks.places import check_places
+    from tui.verbs.checks.speed import check_speed
     from tui.verbs.checks.terminal import check_terminal
 
-    return [*check_memory(), *check_libraries(), *check_terminal(), *check_places()]
+    return [*check_memory(), *check_speed(), *check_libraries(), *check_terminal(), *check_places()]
 
 
 def _write(findings: list[Finding]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import engine
 from engine import errors, values
 from tui import paths
-from tui.format import format_size, format_window
+from tui.format import format_size, format_speed, format_window
 from tui.settings import Settings, read_settings
 from tui.verbs import flags, output
 from tui.verbs.naming import find_model, refuse_address
@@ -20,6 +21,8 @@ _FITS = {
     values.Fits.DISK: "needs the disk",
     values.Fits.NO: "does not fit",
 }
+_COLUMNS = ["name", "size", "stored as", "context", "predicted", "fits"]
+_TYPICAL = "Speeds are predicted from typical figures; `vramble plan NAME --measure` measures this machine."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,46 +45,83 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+class Judged(NamedTuple):
+    """One model, and either what is wrong with it or where it would go.
+
+    Attributes:
+        model: which one.
+        problem: why it cannot be loaded; empty when it can.
+        placement: where it would go; None where it cannot be loaded.
+    """
+
+    model: engine.LocalModel
+    problem: str
+    placement: values.Placement | None = None
+
+    @property
+    def decode_tps(self) -> float | None:
+        """Predicted tokens per second, the context half full; None where it does not fit."""
+        forecast = self.placement.forecast if self.placement else None
+        return forecast.decode_tps if forecast else None
+
+
 class Fitting:
     """Says how models fit; the devices are looked at once."""
 
     def __init__(self, arguments: argparse.Namespace, settings: Settings) -> None:
         """Look once at what is free, within the flags and the settings."""
         self._budgets = engine.live_budgets(flags.budgets_of(arguments, settings.budgets.request()))
+        self._limits = engine.machine_limits(self._budgets)
         self._context_window = arguments.context or settings.context_window
         self._quantization = flags.quantization_of(arguments) or settings.quantization
 
-    def place(self, model: values.ModelRef) -> values.Placement:
-        """Where a model would go. Raises CheckpointError."""
-        footprint = engine.footprint_of(engine.inspect_folder(model.folder), self._quantization)
-        return engine.placement_for(footprint, self._budgets, self._context_window)
+    @property
+    def is_measured(self) -> bool:
+        """Speeds rest on what this machine measured."""
+        return self._limits.measured_at > 0
 
-    def judge(self, model: engine.LocalModel) -> tuple[values.Fits | None, str]:
-        """How a model fits, or None and what is wrong with it."""
+    def place(self, model: values.ModelRef) -> values.Placement:
+        """Where a model would go, and how fast it would be. Raises CheckpointError."""
+        verdict, blueprint = engine.inspect_folder(model.folder), engine.known_blueprint(model.folder)
+        footprint = engine.footprint_of(verdict, self._quantization, blueprint)
+        return engine.placement_for(footprint, self._budgets, self._context_window, limits=self._limits)
+
+    def judge(self, model: engine.LocalModel) -> Judged:
+        """How a model fits and how fast it would be, or what is wrong with it."""
         if model.problem:
-            return None, model.problem
+            return Judged(model, model.problem)
         try:
-            return self.place(model.ref).fits, ""
+            return Judged(model, "", self.place(model.ref))
         except errors.CheckpointError as error:
-            return None, error.message
+            return Judged(model, error.message)
 
 
 def _list(models: Sequence[engine.LocalModel], fitting: Fitting, *, as_json: bool) -> None:
-    judged = [(model, *fitting.judge(model)) for model in models]
+    judged = [fitting.judge(model) for model in models]
     if as_json:
-        output.write_json([_document(model, fits, problem) for model, fits, problem in judged])
+        output.write_json([_document(one, is_measured=fitting.is_measured) for one in judged])
         return
-    rows = [_row(model, _FITS[fits] if fits else problem) for model, fits, problem in judged]
-    for line in table_lines(["name", "size", "stored as", "context", "fits"], rows, numbers=" r r"):
+    for line in table_lines(_COLUMNS, [_row(one) for one in judged], numbers=" r rr"):
         output.write_line(line)
+    if not fitting.is_measured and any(one.decode_tps for one in judged):
+        output.write_line()
+        output.write_line(_TYPICAL)
 
 
-def _row(model: engine.LocalModel, verdict: str) -> list[str]:
-    window = format_window(model.context_window) if model.context_window else ""
-    return [model.ref.name, format_size(model.weight_bytes), model.format, window, verdict]
+def _row(judged: Judged) -> list[str]:
+    model, placement = judged.model, judged.placement
+    return [
+        model.ref.name,
+        format_size(model.weight_bytes),
+        model.format,
+        format_window(model.context_window) if model.context_window else "",
+        format_speed(judged.decode_tps) if judged.decode_tps else "",
+        _FITS[placement.fits] if placement else judged.problem,
+    ]
 
 
-def _document(model: engine.LocalModel, fits: values.Fits | None, problem: str) -> dict[str, object]:
+def _document(judged: Judged, *, is_measured: bool) -> dict[str, object]:
+    model, placement = judged.model, judged.placement
     return {
         "name": model.ref.name,
         "folder": str(model.ref.folder),
@@ -92,8 +132,10 @@ def _document(model: engine.LocalModel, fits: values.Fits | None, problem: str) 
         "format": model.format,
         "context_window": model.context_window,
         "modified_at": model.modified_at,
-        "fits": str(fits or ""),
-        "problem": problem,
+        "fits": str(placement.fits) if placement else "",
+        "decode_tps": judged.decode_tps,
+        "is_measured": is_measured,
+        "problem": judged.problem,
     }
 
 
@@ -109,6 +151,7 @@ def _check(name: str, settings: Settings, fitting: Fitting, *, as_json: bool) ->
             "folder": str(model.folder),
             "warnings": warnings,
             "fits": placement.fits,
+            "decode_tps": placement.forecast.decode_tps if placement.forecast else None,
         }
         output.write_json(found)
         return

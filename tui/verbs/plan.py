@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         limits=found.limits,
         strategy=strategy,
         device_map=device_map,
+        other=lambda wanted: engine.footprint_of(found.verdict, wanted, found.blueprint),
     )
     training = estimate_training(arguments, found, quantization)
     plan = Plan(study=found, footprint=footprint, placement=placement, training=training)
