@@ -106,7 +106,7 @@ def parse_config(
         kv_heads=_kv_heads(fields, heads),
         head_dim=_head_dim(fields, max(1, hidden_size // heads)),
         intermediate_size=_intermediate_size(fields, hidden_size),
-        vocab_size=fields.integer("vocab_size", high=_WIDEST),
+        vocab_size=fields.integer("padded_vocab_size", "vocab_size", high=_WIDEST),
         context_window=_context_window(fields, tokenizer),
         dtype=fields.string("dtype", "torch_dtype").removeprefix("torch."),
         layer_types=layer_types(fields, layers),
@@ -159,7 +159,7 @@ def _head_dim(fields: Fields, default: int) -> int:
 
 def _intermediate_size(fields: Fields, hidden_size: int) -> int:
     names = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_inner")
-    dense = fields.integer(*names, high=_WIDEST, default=4 * hidden_size)
+    dense = fields.widest(*names, high=_WIDEST, default=4 * hidden_size)
     each = fields.integer("moe_intermediate_size", high=_WIDEST, default=dense)
     active = _active_experts(fields)
     shared = fields.integer("n_shared_experts", low=0, high=_MOST_LAYERS, default=0)

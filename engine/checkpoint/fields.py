@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+from engine.checkpoint.defaults import DEFAULTS
 from engine.checkpoint.files import JsonObject, shown
 from engine.errors import DamagedCheckpoint
 
@@ -13,7 +15,7 @@ LARGEST = 2**31 - 1
 
 
 class Fields:
-    """The fields of a config.json: those of its language model first, then the outer ones."""
+    """The fields of a config.json: its language model's, then the outer ones, then the family's defaults."""
 
     def __init__(self, config: JsonObject) -> None:
         """Find the language model's own part.
@@ -24,14 +26,23 @@ class Fields:
         self.outer = config
         parts = [part for name in _TEXT_CONFIGS if isinstance(part := config.get(name), dict)]
         self.text: JsonObject = parts[0] if parts else config
+        self.defaults: Mapping[str, object] = DEFAULTS.get(self.family, {})
+
+    @property
+    def family(self) -> str:
+        """The language model's own `model_type`; empty where there is none."""
+        family = self.text.get("model_type", self.outer.get("model_type"))
+        return family if isinstance(family, str) else ""
 
     def find(self, *names: str) -> object:
-        """The first of these fields that is there and not null."""
+        """The first of these fields that is there and not null, or the family's default for one left out."""
         for fields in (self.text, self.outer):
             for name in names:
                 if fields.get(name) is not None:
                     return fields[name]
-        return None
+        if any(name in self.text for name in names):
+            return None
+        return next((self.defaults[name] for name in names if name in self.defaults), None)
 
     def integer(self, *names: str, low: int = 1, high: int = LARGEST, default: int | None = None) -> int:
         """A whole number within a range.
@@ -48,6 +59,20 @@ class Fields:
             is_absent = "does not say" if value is None else f"says {shown(value)} for"
             raise DamagedCheckpoint(f"config.json {is_absent} {names[0]}.", _HINT)
         return value
+
+    def widest(self, *names: str, high: int, default: int) -> int:
+        """A whole number above zero; of a list of them, one per layer, the largest.
+
+        Raises:
+            DamagedCheckpoint: the field is something else, or beyond `high`.
+        """
+        value = self.find(*names)
+        if not isinstance(value, list):
+            return self.integer(*names, high=high, default=default)
+        numbers = [item for item in value if isinstance(item, int) and 0 < item <= high]
+        if not numbers or len(numbers) != len(value):
+            raise DamagedCheckpoint(f"config.json says {shown(value)} for {names[0]}.", _HINT)
+        return max(numbers)
 
     def positive(self, *names: str) -> float:
         """A finite number above zero, or 0 where the field is absent.

@@ -2,13 +2,78 @@
 
 from __future__ import annotations
 
-from engine.checkpoint.config import ModelConfig
-from engine.checkpoint.files import JsonObject
-from engine.checkpoint.tensors import StoredTensor
+import math
+from collections.abc import Iterator
+from pathlib import Path
 
-__all__ = ["tensors_of"]
+from engine.checkpoint.config import ModelConfig
+from engine.checkpoint.fields import Fields
+from engine.checkpoint.files import JsonObject
+from engine.checkpoint.shapes.dense import DENSE
+from engine.checkpoint.shapes.experts import EXPERT_FAMILIES
+from engine.checkpoint.shapes.family import Family
+from engine.checkpoint.shapes.gpt import GPT
+from engine.checkpoint.shapes.kinds import layer_words
+from engine.checkpoint.shapes.legacy import LEGACY
+from engine.checkpoint.shapes.recurrent import RECURRENT
+from engine.checkpoint.shapes.words import Shape, Words, common_sizes
+from engine.checkpoint.tensors import DTYPE_BITS, StoredTensor
+from engine.errors import DamagedCheckpoint
+
+__all__ = ["FAMILIES", "tensors_of"]
+
+FAMILIES: dict[str, Family] = {**DENSE, **GPT, **EXPERT_FAMILIES, **RECURRENT, **LEGACY}
+"""Every known family by `model_type`."""
+_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_UNSAID = "F32"
+_MOST_TENSORS = 300_000
+_MOST_ELEMENTS = 2**50
+_NOWHERE = Path()
 
 
 def tensors_of(config: JsonObject, model: ModelConfig) -> tuple[StoredTensor, ...]:
-    """Every tensor as a checkpoint of this config stores it; none where the family is unknown."""
-    return ()
+    """Every tensor as a checkpoint of this config stores it; none where the family is unknown.
+
+    Raises:
+        DamagedCheckpoint: config.json says no size for one, or describes more than any machine holds.
+    """
+    family = FAMILIES.get(_family_name(config))
+    if family is None:
+        return ()
+    dtype = _DTYPES.get(model.dtype, _UNSAID)
+    tensors: list[StoredTensor] = []
+    elements = 0
+    for name, shape in _shapes(family, Fields(config), model):
+        elements += math.prod(shape)
+        if len(tensors) >= _MOST_TENSORS or elements > _MOST_ELEMENTS:
+            raise _absurd(len(tensors), elements)
+        tensors.append(_stored(name, shape, dtype))
+    return tuple(tensors)
+
+
+def _family_name(config: JsonObject) -> str:
+    name = str(config.get("model_type") or "")
+    return "chatglm2" if name == "chatglm" and "padded_vocab_size" in config else name
+
+
+def _shapes(family: Family, fields: Fields, model: ModelConfig) -> Iterator[tuple[str, Shape]]:
+    sizes = common_sizes(fields, model)
+    sizes |= family.words(fields, sizes)
+    yield from Words(fields, sizes).shapes(family.outside)
+    known: dict[tuple[tuple[str, int], ...], list[tuple[str, Shape]]] = {}
+    for index in range(model.layers):
+        own = layer_words(fields, model, sizes, index)
+        key = tuple(own.items())
+        if key not in known:
+            known[key] = list(Words(fields, sizes | own).shapes(family.layer))
+        for name, shape in known[key]:
+            yield f"{family.layers}.{index}.{name}", shape
+
+
+def _stored(name: str, shape: Shape, dtype: str) -> StoredTensor:
+    return StoredTensor(name, dtype, shape, 0, math.prod(shape) * DTYPE_BITS[dtype] // 8, _NOWHERE)
+
+
+def _absurd(tensors: int, elements: int) -> DamagedCheckpoint:
+    message = f"config.json describes more than {tensors:,} tensors and {elements:,} parameters."
+    return DamagedCheckpoint(message, "Get config.json again from where the model came from.")
