@@ -19,6 +19,8 @@ from engine.values import Quantization, Value
 DEFAULT_RANK = 16
 DEFAULT_SEQUENCE = 2048
 """Tokens of one training example when nobody says."""
+MOST = 10**8
+"""Examples, tokens or ranks: beyond any that is meant."""
 TYPICAL_RUNTIME_BYTES = 700 << 20
 """CUDA context, kernels and library workspaces of a GPU that was never measured."""
 _HALF, _SINGLE = 2, 4
@@ -87,9 +89,9 @@ class Training(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what lies outside its range."""
-        check_range("batch", self.batch, 1, 1_000_000)
-        check_range("sequence", self.sequence, 1, 100_000_000)
-        check_range("rank", self.rank, 1, 1_000_000)
+        check_range("batch", self.batch, 1, MOST)
+        check_range("sequence", self.sequence, 1, MOST)
+        check_range("rank", self.rank, 1, MOST)
 
 
 class TrainingEstimate(Value, frozen=True, kw_only=True):

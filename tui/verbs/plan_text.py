@@ -43,12 +43,9 @@ def _facts(plan: Plan) -> list[str]:
     size = f"{format_size(plan.weight_bytes)} {stored} as {plan.dtype or 'config.json says'}"
     window = f"{format_tokens(placement.context_window)} of {format_tokens(verdict.config.context_window)}"
     counted = "counted by a dry run" if plan.study.blueprint else "counted by closed forms"
-    settings = f"context {window} tokens · quantization {placement.quantization} · {placement.strategy}"
-    return [
-        f"{plan.architecture or 'A model'}, {format_parameters(plan.parameters)} parameters, {size}",
-        str(verdict.folder),
-        f"{settings} · {counted}",
-    ]
+    settings = f"context {window} · quantization {placement.quantization} · {placement.strategy}"
+    named = f"{plan.architecture or 'A model'}, {format_parameters(plan.parameters)} parameters, {size}"
+    return [*_wrapped(safe_line(named)), str(verdict.folder), *_wrapped(f"{settings} · {counted}")]
 
 
 def _placed(plan: Plan) -> Iterator[str]:

@@ -9,6 +9,8 @@ import engine
 from engine import errors, values
 from tui.verbs.assistant import Assistant
 
+_LONGEST_NAME = 60
+
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
@@ -64,8 +66,10 @@ def study(
 def _can_be_built(verdict: engine.Verdict) -> bool:
     """Transformers has a class for it. Raises UnsupportedModel where closed forms know none either."""
     if not verdict.native_class and not verdict.tensors:
-        name = verdict.config.architecture or verdict.config.model_type or "An architecture without a name"
-        message = f"{name} is unknown: neither transformers nor a closed form tells its shapes."
+        name = (
+            verdict.config.architecture or verdict.config.model_type or "A model that names no architecture"
+        )
+        message = f"{name[:_LONGEST_NAME]} cannot be planned: this version knows no text model like it."
         raise errors.UnsupportedModel(message, "Check model_type in config.json, or get its weights first.")
     return bool(verdict.native_class)
 

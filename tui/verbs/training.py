@@ -12,6 +12,7 @@ from tui.verbs.usage import WrongUsage
 
 KINDS = ("full", "lora")
 OPTIMIZERS = ("adamw", "adafactor", "sgd")
+_MOST = 10**8
 _RANK = 16
 _SEQUENCE = 2048
 
@@ -21,12 +22,12 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", choices=KINDS, help="estimate what training would hold, too")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, help="of --train; adamw if not given")
     parser.add_argument(
-        "--batch", metavar="B", type=whole_number, help="examples that a GPU computes at once; 1 if not given"
+        "--batch", metavar="B", type=_count, help="examples that a GPU computes at once; 1 if not given"
     )
     parser.add_argument(
         "--seq",
         metavar="S",
-        type=whole_number,
+        type=_count,
         help=f"tokens of an example; the context window's, at most {_SEQUENCE}, if not given",
     )
     parser.add_argument(
@@ -35,8 +36,16 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         help="keep each layer's input only, and compute the rest again",
     )
     parser.add_argument(
-        "--rank", metavar="R", type=whole_number, help=f"of --train lora's adapters; {_RANK} if not given"
+        "--rank", metavar="R", type=_count, help=f"of --train lora's adapters; {_RANK} if not given"
     )
+
+
+def _count(text: str) -> int:
+    """A whole number that can be meant. Raises argparse.ArgumentTypeError."""
+    count = whole_number(text)
+    if count > _MOST:
+        raise argparse.ArgumentTypeError(f"{text} is more than {_MOST:,}")
+    return count
 
 
 def refuse_loose_flags(arguments: argparse.Namespace) -> None:

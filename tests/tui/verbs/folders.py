@@ -66,6 +66,14 @@ def sound(folder: Path) -> Path:
     return folder
 
 
+def config_alone(folder: Path, **changes: object) -> Path:
+    """A folder of a model whose weights are not here; None takes a field away."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = {name: value for name, value in (CONFIG | changes).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(fields))
+    return folder
+
+
 def without_config(folder: Path) -> Path:
     """A folder that is no model."""
     folder.mkdir(parents=True)
