@@ -132,7 +132,9 @@ def test_check_47_no_command_imports_torch_or_its_libraries(verb: str, tmp_path:
         "found = {'torch', 'transformers', 'accelerate', 'bitsandbytes', 'huggingface_hub', 'modelscope'};"
         "sys.exit(' '.join(found & set(sys.modules)) or code)"
     )
-    environment = os.environ | {"VRAMBLE_HOME": str(tmp_path / "home")}
+    (tmp_path / "script.json").write_text("{}")
+    backend = f"scripted:{tmp_path / 'script.json'}"
+    environment = os.environ | {"VRAMBLE_HOME": str(tmp_path / "home"), "VRAMBLE_BACKEND": backend}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
     )

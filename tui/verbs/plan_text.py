@@ -39,8 +39,9 @@ def write_plan(plan: Plan) -> None:
 
 def _facts(plan: Plan) -> list[str]:
     verdict, placement = plan.study.verdict, plan.placement
-    stored = "stored" if verdict.is_on_disk else "of weights, not on this disk,"
-    size = f"{format_size(plan.weight_bytes)} {stored} as {plan.dtype or 'config.json says'}"
+    size = (
+        f"{format_size(plan.weight_bytes)} {plan.dtype}{'' if verdict.is_on_disk else ', not on this disk'}"
+    )
     window = f"{format_tokens(placement.context_window)} of {format_tokens(verdict.config.context_window)}"
     counted = "counted by a dry run" if plan.study.blueprint else "counted by closed forms"
     settings = f"context {window} · quantization {placement.quantization} · {placement.strategy}"

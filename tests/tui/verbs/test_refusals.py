@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tui.verbs import folders
+from tests.tui.verbs.scripts import use_scripted_engine
 from tui import cli
 
 UNSOUND: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -19,6 +20,8 @@ UNSOUND: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a file": (folders.as_file, "file"),
     "absent": (lambda path: path, ""),
 }
+NOT_PLANNED = ("no model", "a file", "absent")
+"""What does not even say what it would be; the others are planned from their config.json."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +41,7 @@ def one_sentence(said: str, cause: str) -> None:
 
 
 @pytest.mark.parametrize("kind", UNSOUND)
-@pytest.mark.parametrize("words", [["ask", "hello", "-m"], ["plan"], ["models", "--check"]])
+@pytest.mark.parametrize("words", [["ask", "hello", "-m"], ["models", "--check"]])
 def test_what_is_no_model_is_one_sentence_and_exit_1(
     kind: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,6 +50,29 @@ def test_what_is_no_model_is_one_sentence_and_exit_1(
     captured = capsys.readouterr()
     assert captured.out == ""
     one_sentence(captured.err, cause)
+
+
+@pytest.mark.parametrize("kind", NOT_PLANNED)
+def test_what_has_no_config_is_not_planned(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, cause = UNSOUND[kind]
+    assert cli.run(["plan", str(make(tmp_path / "model"))]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    one_sentence(captured.err, cause)
+
+
+@pytest.mark.parametrize("kind", sorted(UNSOUND.keys() - NOT_PLANNED))
+def test_weights_that_cannot_be_loaded_are_planned_with_a_warning(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_scripted_engine(tmp_path, monkeypatch)
+    make, cause = UNSOUND[kind]
+    assert cli.run(["plan", "--json", str(make(tmp_path / "model"))]) == 0
+    model = json.loads(capsys.readouterr().out)["model"]
+    assert model["parameters"] == folders.parameters()
+    assert any(cause in warning for warning in model["warnings"])
 
 
 @pytest.mark.parametrize("name", ["nosuchmodel", "hf:nobody/nothing", "ms:nobody/nothing", "./nowhere"])

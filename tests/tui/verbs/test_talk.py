@@ -104,3 +104,38 @@ def test_a_load_that_fails_raises_the_engines_own_error(home: Path, monkeypatch:
     play(home, monkeypatch, load={"fault": {"kind": "out_of_memory", "message": "no room"}})
     with Talk() as talk, pytest.raises(errors.OutOfMemory):
         talk.load(load_of(home), ignore)
+
+
+def test_a_question_to_a_busy_engine_is_given_up_after_a_while(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(home, monkeypatch, load={"seconds": 60, "steps": 600})
+    with Talk() as talk:
+
+        def ask(event: events.AnyEvent) -> None:
+            if isinstance(event, events.LoadProgress):
+                talk.ask(commands.DryRun(folder=home), events.DryRunDone, 0.2)
+
+        with pytest.raises(TimeoutError):
+            talk.load(load_of(home), ask)
+
+
+def test_a_question_that_the_engine_cannot_answer_raises_its_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(home, monkeypatch)
+    with Talk() as talk, pytest.raises(errors.UnsupportedModel, match="scripted"):
+        talk.ask(commands.MeasureLimits(), events.LimitsMeasured)
+
+
+def test_ctrl_c_ends_a_question(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(home, monkeypatch, load={"seconds": 60, "steps": 600})
+    with Talk() as talk:
+
+        def ask(event: events.AnyEvent) -> None:
+            if isinstance(event, events.LoadProgress):
+                os.kill(os.getpid(), signal.SIGINT)
+                talk.ask(commands.DryRun(folder=home), events.DryRunDone)
+
+        with pytest.raises(KeyboardInterrupt):
+            talk.load(load_of(home), ask)
