@@ -12,7 +12,8 @@ from tui.verbs.progress import ProgressLine
 from tui.verbs.talk import Talk
 
 DRY_RUN_SECONDS = 4.0
-"""How long a dry run may take once the engine is ready."""
+"""How long a dry run may take once the engine is ready, where closed forms would do."""
+_NEEDED_SECONDS = 30.0
 _CLOSED_FORMS = "the figures are closed forms"
 
 
@@ -43,7 +44,7 @@ class Assistant:
     def start(self) -> Talk:
         """Start the process, which takes seconds to be ready, and do not wait for it."""
         if self._talk is None:
-            self._progress.show("starting the engine")
+            self._tell("starting the engine")
             self._talk = self._stack.enter_context(Talk())
         return self._talk
 
@@ -53,17 +54,21 @@ class Assistant:
         Raises:
             EngineError: it cannot be built, and it `is_needed`.
         """
-        question = commands.DryRun(folder=folder)
+        talk = self.start()
+        seconds = _NEEDED_SECONDS if is_needed else DRY_RUN_SECONDS
+        self._tell("building the model on no device")
         try:
-            return self.start().ask(question, events.DryRunDone, DRY_RUN_SECONDS).blueprint
+            done = talk.ask(commands.DryRun(folder=folder), events.DryRunDone, seconds)
         except TimeoutError:
             # A model that is being built cannot be stopped, but its process can.
             self._close()
             error: errors.EngineError = errors.EngineFault(
-                f"A dry run took more than {DRY_RUN_SECONDS:.0f} s.", "Try again."
+                f"A dry run took more than {seconds:.0f} s.", "Try again."
             )
         except errors.EngineError as failed:
             error = failed
+        else:
+            return done.blueprint
         if is_needed:
             raise error
         self.notes.append(f"No dry run was possible, so {_CLOSED_FORMS}: {error.message}")
@@ -72,7 +77,7 @@ class Assistant:
     def measure(self) -> None:
         """Measure this machine; the engine keeps what it finds. Raises EngineError."""
         talk = self.start()
-        self._progress.show("measuring this machine: memory, disk and arithmetic, some seconds")
+        self._tell("measuring this machine: memory, disk and arithmetic, some seconds")
         talk.ask(commands.MeasureLimits(), events.LimitsMeasured)
 
     def try_to_measure(self) -> None:
@@ -81,6 +86,10 @@ class Assistant:
             self.measure()
         except errors.EngineError as error:
             self.notes.append(f"This machine could not be measured: {error.message}")
+
+    def _tell(self, text: str) -> None:
+        self._progress.clear()
+        self._progress.show(text)
 
     def _close(self) -> None:
         self._progress.clear()

@@ -51,7 +51,8 @@ class ProgressLine:
             self._shown = text
 
     def clear(self) -> None:
-        """Leave the line empty."""
+        """Leave the line empty, and show what comes next at once."""
+        self._next_at = 0.0
         if self._shown:
             self._write(_CLEAR)
             self._shown = ""
