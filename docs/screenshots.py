@@ -75,7 +75,9 @@ async def picker(pilot: Pilot[int]) -> None:
 
 async def plan(pilot: Pilot[int]) -> None:
     """What lies where."""
-    pilot.app.push_screen(PlanScreen(staged.MODEL.name, staged.PLACEMENT, is_loaded=True))
+    screen = PlanScreen(staged.PLAN.wish, lambda _: staged.PLAN, staged.LOADED)
+    pilot.app.push_screen(screen)
+    screen.show_measured(staged.HELD, staged.USAGE)
     await pilot.pause(0.3)
 
 

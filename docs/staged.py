@@ -5,9 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine import GpuReading, MemoryReading, RamReading
-from engine.events import MemoryLedger
-from engine.values import DeviceLedger, DevicePlan, Fits, Hub, LayerPlacement, ModelRef, Placement, Tier
+from engine.commands import PlanLoad
+from engine.events import MemoryLedger, ModelLoaded
+from engine.values import (
+    Alternative,
+    Budget,
+    DeviceLedger,
+    DevicePlan,
+    Fits,
+    Forecast,
+    Hub,
+    LayerPlacement,
+    ModelRef,
+    Placement,
+    Quantization,
+    SamplingParams,
+    Tier,
+    TurnUsage,
+)
 from tui.model_entries import FreeMemory, ModelEntry
+from tui.planner import Plan
+from tui.widgets.plan_bar import Held
 
 GIB = 1 << 30
 NOW = 1_000_000.0
@@ -53,7 +71,8 @@ PLACEMENT = Placement(
     devices=(
         DevicePlan(
             device="gpu:0",
-            label="RTX 4090",
+            uuid="GPU-0",
+            label="GPU 0 RTX 4090",
             budget_bytes=int(18.4 * GIB),
             weight_bytes=int(11.9 * GIB),
             kv_bytes=int(4.5 * GIB),
@@ -68,7 +87,59 @@ PLACEMENT = Placement(
         "8 of 36 layers do not fit beside it and are streamed from RAM for every token.",
         "A context of 8,192 tokens would put all layers on the GPU.",
     ),
+    forecast=Forecast(
+        decode_tps=28.4,
+        decode_tps_empty=31.6,
+        decode_tps_full=25.8,
+        time_to_first_token=0.21,
+        prompt_tokens=512,
+        load_seconds=9.4,
+        bound="copies to the GPU",
+        is_measured=True,
+    ),
+    alternatives=(
+        Alternative(
+            change="Quantize to int8.",
+            context_window=32768,
+            quantization=Quantization.INT8,
+            fits=Fits.GPU,
+            forecast=Forecast(decode_tps=64.1),
+        ),
+        Alternative(
+            change="Take a context window of 8,192 tokens.",
+            context_window=8192,
+            fits=Fits.GPU,
+            forecast=Forecast(decode_tps=58.7),
+        ),
+    ),
 )
+PLAN = Plan(
+    wish=PlanLoad(model=MODEL, context_window=32768),
+    placement=PLACEMENT,
+    free=(
+        Budget(device="gpu:0", free_bytes=int(18.4 * GIB), uuid="GPU-0"),
+        Budget(device="ram", free_bytes=48 * GIB),
+    ),
+    longest=40960,
+    is_exact=True,
+    is_measured=True,
+)
+LOADED = ModelLoaded(
+    model=MODEL,
+    placement=PLACEMENT,
+    context_window=32768,
+    max_context_window=40960,
+    dtype="bfloat16",
+    architecture="Qwen3ForCausalLM",
+    parameters=8_190_735_360,
+    load_seconds=9.1,
+    sampling=SamplingParams(),
+)
+HELD = {
+    "gpu:0": Held(int(14.2 * GIB), int(17.5 * GIB)),
+    "ram": Held(int(4.9 * GIB), int(4.9 * GIB)),
+}
+USAGE = TurnUsage(decode_tps=31.4, context_used=3120)
 
 
 def reading(second: int) -> MemoryReading:

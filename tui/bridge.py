@@ -15,17 +15,29 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.commands import AnyCommand, Generate, LoadModel, PlanLoad, UnloadModel
-from engine.events import AnyEvent, EngineEnded, Failed, ModelLoaded, ModelUnloaded, TurnFinished
+from engine.commands import AnyCommand, DryRun, Generate, LoadModel, MeasureLimits, UnloadModel
+from engine.events import (
+    AnyEvent,
+    DryRunDone,
+    EngineEnded,
+    Failed,
+    LimitsMeasured,
+    MemoryLedger,
+    ModelLoaded,
+    ModelUnloaded,
+    TurnFinished,
+)
 from tui import paths
+from tui.holdings import Holdings
 from tui.inbox import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+    from pathlib import Path
 
     from engine import EngineProcess, MemoryMonitor, MemoryReading
-    from engine.values import ChatMessage, SamplingParams
+    from engine.values import ChatMessage, SamplingParams, TurnUsage
     from sessions import SessionStore, Turn
     from tui.options import ChatOptions
     from tui.scribe import Scribe
@@ -61,6 +73,9 @@ class Bridge:
         self.loading = 0
         self.load_number = 0
         self.answering = 0
+        self.looking = 0
+        self.usage: TurnUsage | None = None
+        self.holdings = Holdings()
         self._inbox = Inbox(lambda: None)
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
@@ -117,8 +132,10 @@ class Bridge:
     def load(self, wish: LoadModel) -> None:
         """Load a model in place of the one before; it is loaded again when the engine process has ended."""
         with self._lock:
+            self._stop_looking()
             number = self._number()
             self.wish = wish
+            self.holdings.begin()
             self.loading = self.load_number = number
             self._submit(msgspec.structs.replace(wish, turn_id=number))
 
@@ -128,11 +145,29 @@ class Bridge:
             self.loading = 0
             self._submit(UnloadModel(turn_id=self._number()))
 
-    def plan(self, command: PlanLoad) -> int:
-        """Place a model without loading it; the number that Planned or Failed will carry."""
-        number = self._number()
-        self._submit(msgspec.structs.replace(command, turn_id=number))
-        return number
+    @property
+    def is_idle(self) -> bool:
+        """The engine does nothing, and may be asked what nobody waits for."""
+        return self._engine is not None and not (self.answering or self.loading or self.looking)
+
+    def dry_run(self, folder: Path) -> int:
+        """Have a model built on no device; the number that DryRunDone or Failed will carry."""
+        return self._look(DryRun(folder=folder))
+
+    def measure(self) -> int:
+        """Have this machine measured; the number that LimitsMeasured or Failed will carry."""
+        return self._look(MeasureLimits())
+
+    def _look(self, command: DryRun | MeasureLimits) -> int:
+        with self._lock:
+            self.looking = number = self._number()
+            self._submit(msgspec.structs.replace(command, turn_id=number))
+            return number
+
+    def _stop_looking(self) -> None:
+        """Let nobody wait for what nobody waits for."""
+        if self.looking and self._engine is not None:
+            self._engine.cancel(self.looking)
 
     def generate(
         self,
@@ -151,6 +186,7 @@ class Bridge:
             goes_on: the last message is an unfinished reply, to be continued.
         """
         with self._lock:
+            self._stop_looking()
             number = self._number()
             self.answering = number
             if self._scribe is not None:
@@ -191,28 +227,37 @@ class Bridge:
     def _follow(self, event: AnyEvent) -> None:
         match event:
             case ModelLoaded():
-                self.loaded = event
-                self.loading = 0
+                self.loaded, self.loading, self.usage = event, 0, None
             case ModelUnloaded():
-                self.loaded = None
+                self._forget_model()
             case Failed(turn_id=number) if number == self.loading:
-                self.loaded = None
+                self._forget_model()
                 self.loading = 0
             case TurnFinished(turn_id=number) if number == self.answering:
-                self.answering = 0
+                self.answering, self.usage = 0, event.usage
+            case MemoryLedger():
+                self.holdings.take_ledger(event)
+            case Failed() | DryRunDone() | LimitsMeasured() if event.turn_id == self.looking:
+                self.looking = 0
             case EngineEnded():
                 self._reload()
             case _:
                 pass
 
+    def _forget_model(self) -> None:
+        self.loaded = None
+        self.holdings.end()
+
     def _reload(self) -> None:
         # Only what ran before: a model that kills the engine while it loads would do so for ever.
-        had_model, self.loaded, self.loading = self.loaded is not None, None, 0
+        had_model, self.loading, self.looking = self.loaded is not None, 0, 0
+        self._forget_model()
         if had_model and self.wish is not None:
             self.load(self.wish)
 
     def _take_reading(self, reading: MemoryReading) -> None:
         self.reading = reading
+        self.holdings.take_reading(reading)
         self._inbox.put(reading, is_reading=True)
 
     def _tell_problem(self, problem: str) -> None:

@@ -149,11 +149,11 @@ class ChatCommands:
         if argument:
             model = await self._chat.loader.find(argument)
             if model is not None:
-                self.dialogs.plan(model)
+                self.dialogs.plans.open(model)
         elif self._bridge.loaded is not None:
-            self.dialogs.show_plan(self._bridge.loaded.model, self._bridge.loaded.placement)
+            self.dialogs.plans.open(self._bridge.loaded.model)
         elif self._bridge.wish is not None:
-            self.dialogs.plan(self._bridge.wish.model)
+            self.dialogs.plans.open(self._bridge.wish.model)
         else:
             self.dialogs.choose_model()
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from engine.commands import LoadModel, PlanLoad
 from sessions import SessionError
+from tui.chat_plans import ChatPlans
 from tui.model_entries import FreeMemory, ModelEntry, free_memory, model_entries
 
 if TYPE_CHECKING:
-    from engine.events import Failed, Planned
-    from engine.values import ModelRef, Placement
     from tui.chat import Chat
     from tui.screens.models import ModelChoice
-    from tui.screens.plan import PlanScreen
 
 
 _RECENT_SESSIONS = 500
@@ -29,7 +24,7 @@ class ChatDialogs:
         self._chat = chat
         self._app = chat.screen.app
         self._bridge = chat.bridge
-        self._plan: tuple[int, PlanScreen] | None = None
+        self.plans = ChatPlans(chat)
 
     def choose_model(self) -> None:
         """List the models on this disk and load the chosen one, or show its plan."""
@@ -62,7 +57,7 @@ class ChatDialogs:
         if choice is None:
             return
         if choice.wants_plan:
-            self.plan(choice.model)
+            self.plans.open(choice.model)
         else:
             self._chat.loader.load(choice.model)
 
@@ -96,41 +91,3 @@ class ChatDialogs:
         from tui.screens.help import HelpScreen
 
         self._app.push_screen(HelpScreen())
-
-    def show_plan(self, model: ModelRef, placement: Placement) -> None:
-        """What lies where, of the loaded model."""
-        from tui.screens.plan import PlanScreen
-
-        self._app.push_screen(PlanScreen(model.name, placement, is_loaded=True))
-
-    def plan(self, model: ModelRef) -> None:
-        """Have a model placed and show the plan, which can be loaded."""
-        from tui.screens.plan import PlanScreen
-
-        options = self._bridge.options
-        wish = PlanLoad(
-            model=model,
-            context_window=options.context_window,
-            quantization=options.quantization,
-            budgets=options.budgets,
-        )
-        screen = PlanScreen(model.name)
-        self._plan = (self._bridge.plan(wish), screen)
-        self._app.push_screen(screen, lambda wanted: self._load_planned(wish) if wanted else None)
-
-    def _load_planned(self, wish: PlanLoad) -> None:
-        fields = msgspec.structs.asdict(wish)
-        self._chat.loader.load_as_planned(LoadModel(**fields))
-
-    def show_planned(self, event: Planned) -> None:
-        """The plan that was asked for is there."""
-        if self._plan is not None and self._plan[0] == event.turn_id and self._plan[1].is_attached:
-            self._plan[1].show_placement(event.placement)
-
-    def show_plan_failure(self, event: Failed) -> bool:
-        """Say in the plan's dialog why there is none; False when none was asked for."""
-        if self._plan is None or self._plan[0] != event.turn_id:
-            return False
-        if self._plan[1].is_attached:
-            self._plan[1].show_problem(event.message, event.hint)
-        return True

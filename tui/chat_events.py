@@ -10,15 +10,16 @@ from msgspec.structs import replace
 from engine import MemoryReading
 from engine.events import (
     ContextFull,
+    DryRunDone,
     EngineEnded,
     EngineReady,
     EngineSilent,
     Failed,
+    LimitsMeasured,
     LoadProgress,
     MemoryLedger,
     ModelLoaded,
     ModelUnloaded,
-    Planned,
     PrefillProgress,
     TextDelta,
     TurnFinished,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from engine.values import Placement
     from sessions import Turn
     from tui.chat import Chat
+    from tui.chat_plans import ChatPlans
 
 _SPEED_PAUSE = 0.5
 _NEXT_TURN_TOKENS = 512
@@ -75,13 +77,18 @@ class ChatEvents:
             ContextFull: self._context_full,
             TurnFinished: self._turn_finished,
             MemoryLedger: self._ledger,
-            MemoryReading: self._screen.memory.show_reading,
+            MemoryReading: self._reading,
             Failed: self._failed,
-            Planned: self._planned,
+            DryRunDone: self._learned,
+            LimitsMeasured: self._learned,
             EngineEnded: self._engine_ended,
             EngineSilent: self._engine_silent,
             SavingProblem: self._saving_problem,
         }
+
+    @property
+    def _plans(self) -> ChatPlans:
+        return self._chat.commands.dialogs.plans
 
     def show(self, entry: object) -> None:
         """Show one event or reading; what concerns nobody is let go."""
@@ -132,6 +139,7 @@ class ChatEvents:
         self._use_context(0)
         self._settle()
         self._chat.loader.keep(event.model)
+        self._plans.loaded(event)
         for note in event.notes:
             screen.app.say(note)
         screen.run_worker(self._chat.send_queued(), group="ask")
@@ -196,11 +204,17 @@ class ChatEvents:
         if usage.context_used:
             self._use_context(usage.context_used)
         self._settle()
+        self._plans.show_measured()
+        self._plans.planned()
         self._screen.run_worker(self._chat.turn_ended(), group="ask")
 
     def _tell_failure(self, message: str, hint: str, *, is_out_of_memory: bool) -> None:
         remedies = OUT_OF_MEMORY_REMEDIES if is_out_of_memory else ()
         self._screen.banner.show(message, hint, remedies, is_typing=bool(self._screen.prompt.text))
+
+    def _reading(self, reading: MemoryReading) -> None:
+        self._screen.memory.show_reading(reading)
+        self._plans.show_measured()
 
     def _ledger(self, event: MemoryLedger) -> None:
         self._screen.memory.show_ledger(event)
@@ -226,7 +240,7 @@ class ChatEvents:
         self._set(replace(self._status, context_used=used, context_window=window))
 
     def _failed(self, event: Failed) -> None:
-        if self._chat.commands.dialogs.show_plan_failure(event):
+        if self._plans.failed(event):
             return
         if event.turn_id == self._bridge.load_number:
             self._screen.load_bar.end()
@@ -238,8 +252,8 @@ class ChatEvents:
             return
         self._tell_failure(event.message, event.hint, is_out_of_memory=event.error == "OutOfMemory")
 
-    def _planned(self, event: Planned) -> None:
-        self._chat.commands.dialogs.show_planned(event)
+    def _learned(self, event: DryRunDone | LimitsMeasured) -> None:
+        self._plans.learned(event)
 
     def _engine_ended(self, event: EngineEnded) -> None:
         self._forget_model()

@@ -6,7 +6,16 @@ import enum
 
 import msgspec
 
-_KEY_WORDS = {"escape": "Esc", "up": "Up/Down", "pageup": "PageUp", "pagedown": "PageDown"}
+_KEY_WORDS = {
+    "escape": "Esc",
+    "up": "Up/Down",
+    "left": "Left/Right",
+    "pageup": "PageUp",
+    "pagedown": "PageDown",
+    "left_square_bracket": "[ ]",
+    "equals_sign": "=",
+    "1": "1-9",
+}
 
 
 class Scope(enum.StrEnum):
@@ -15,6 +24,7 @@ class Scope(enum.StrEnum):
     EVERYWHERE = "everywhere"
     PROMPT = "in the prompt"
     MESSAGE = "on a message"
+    PLAN = "in the plan"
 
 
 class UserCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +62,7 @@ class UserCommand(msgspec.Struct, frozen=True, kw_only=True):
         return "+".join([*modifiers, last]).title()
 
 
-_PROMPT, _MESSAGE = Scope.PROMPT, Scope.MESSAGE
+_PROMPT, _MESSAGE, _PLAN = Scope.PROMPT, Scope.MESSAGE, Scope.PLAN
 
 COMMANDS = (
     UserCommand(name="send", title="Send", help="Send the prompt.", key="enter", scope=_PROMPT),
@@ -104,7 +114,7 @@ COMMANDS = (
     UserCommand(
         name="plan",
         title="Plan",
-        help="What lies where, of the loaded or a named model.",
+        help="What lies where and how fast it is, of the loaded or a named model.",
         key="f2",
         slash="plan",
         arguments="[NAME]",
@@ -209,6 +219,78 @@ COMMANDS = (
     ),
     UserCommand(name="first", title="First message", help="First message.", key="g", scope=_MESSAGE),
     UserCommand(name="last", title="Last message", help="Last message.", key="G", scope=_MESSAGE),
+    UserCommand(
+        name="plan_context",
+        title="Context window",
+        help="A shorter or longer context window (- and + too).",
+        key="left",
+        scope=_PLAN,
+    ),
+    UserCommand(
+        name="plan_weights",
+        title="Quantization",
+        help="Weights as stored, int8 or nf4.",
+        key="q",
+        scope=_PLAN,
+    ),
+    UserCommand(
+        name="plan_strategy",
+        title="Strategy",
+        help="The fastest predicted (auto), the same share of every GPU (balanced), or each GPU full "
+        "before the next (sequential).",
+        key="s",
+        scope=_PLAN,
+    ),
+    UserCommand(
+        name="plan_device",
+        title="Choose",
+        help="Choose a device, or below the devices another plan.",
+        key="up",
+        scope=_PLAN,
+    ),
+    UserCommand(
+        name="plan_cap",
+        title="Cap",
+        help="Let the chosen device give less or more.",
+        key="left_square_bracket",
+        scope=_PLAN,
+    ),
+    UserCommand(
+        name="plan_no_cap",
+        title="No cap",
+        help="Let the chosen device give all it has.",
+        key="0",
+        scope=_PLAN,
+    ),
+    UserCommand(
+        name="plan_type_cap",
+        title="Type a cap",
+        help="Type what the chosen device may give: 20GiB.",
+        key="equals_sign",
+        scope=_PLAN,
+    ),
+    UserCommand(
+        name="plan_choose",
+        title="Another plan",
+        help="Take another plan by its number.",
+        key="1",
+        scope=_PLAN,
+    ),
+    UserCommand(
+        name="plan_measure",
+        title="Measure",
+        help="Measure this machine again; predicted speeds rest on it.",
+        key="m",
+        scope=_PLAN,
+    ),
+    UserCommand(
+        name="plan_load",
+        title="Load",
+        help="Load as planned, or take the chosen other plan.",
+        key="enter",
+        scope=_PLAN,
+    ),
+    UserCommand(name="plan_page", title="Scroll", help="Scroll to what is above.", key="pageup", scope=_PLAN),
 )
 BY_SLASH = {command.slash: command for command in COMMANDS if command.slash}
 SCREEN_COMMANDS = tuple(command for command in COMMANDS if command.scope is Scope.EVERYWHERE)

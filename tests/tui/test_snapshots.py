@@ -11,7 +11,7 @@ from docs import staged
 from engine.events import ModelLoaded
 from engine.values import SamplingParams
 from tests.tui.readings import Shown, gpu, ledger, reading
-from tests.tui.screens.entries import ENTRIES, FREE, NOW, PLACEMENT, FakeStore
+from tests.tui.screens.entries import ENTRIES, FREE, NOW, WISH, FakeStore, plan_of
 from tui.app import VrambleApp
 from tui.bridge import Bridge
 from tui.options import ChatOptions
@@ -64,7 +64,7 @@ def help_() -> Screen[object]:
 
 
 def plan() -> Screen[object]:
-    return cast("Screen[object]", PlanScreen("Qwen3-8B", PLACEMENT))
+    return cast("Screen[object]", PlanScreen(WISH, plan_of))
 
 
 @pytest.mark.parametrize("size", SIZES)

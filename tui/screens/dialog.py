@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -12,13 +12,16 @@ from textual.widgets import Input, Static
 
 from tui.safe_text import safe_line
 
+if TYPE_CHECKING:
+    from pathlib import PurePath
+
 Result = TypeVar("Result")
 
 
 class Dialog(ModalScreen[Result | None], Generic[Result]):
     """A frame over the chat; `None` is the result of Esc."""
 
-    CSS_PATH = "dialog.tcss"
+    CSS_PATH: ClassVar[list[str | PurePath]] = ["dialog.tcss"]
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", show=False, priority=True)]
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012  # Textual declares it so
@@ -38,7 +41,8 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
 
     def show_keys(self, keys: str) -> None:
         """Say other keys on the lower edge."""
-        self.query_one("#frame").border_subtitle = Content(keys)
+        for box in self.query("#frame"):
+            box.border_subtitle = Content(keys)
 
     def action_close(self) -> None:
         """Close without a result."""

@@ -22,6 +22,7 @@ _TITLES = {
     Scope.EVERYWHERE: "Keys",
     Scope.PROMPT: "In the prompt",
     Scope.MESSAGE: "On a message (Tab from the prompt)",
+    Scope.PLAN: "In the plan (F2)",
 }
 
 

@@ -4,10 +4,27 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
-from engine.values import DevicePlan, Fits, Hub, LayerPlacement, ModelRef, Placement, Tier
+from msgspec.structs import replace
+
+from engine.commands import PlanLoad
+from engine.values import (
+    Alternative,
+    Budget,
+    DevicePlan,
+    Fits,
+    Forecast,
+    Hub,
+    LayerPlacement,
+    ModelRef,
+    Placement,
+    Quantization,
+    Tier,
+)
 from sessions import Session, SessionError
 from tests.tui.readings import GIB
 from tui.model_entries import FreeMemory, ModelEntry
+from tui.planner import Plan
+from tui.screens.plan_steps import cap_of
 
 T = TypeVar("T")
 NOW = 1_000_000.0
@@ -50,7 +67,8 @@ PLACEMENT = Placement(
     devices=(
         DevicePlan(
             device="gpu:0",
-            label="RTX 4080",
+            uuid="GPU-0",
+            label="GPU 0 RTX 4080",
             budget_bytes=18 * GIB,
             weight_bytes=14 * GIB,
             kv_bytes=2 * GIB,
@@ -59,11 +77,68 @@ PLACEMENT = Placement(
         ),
         DevicePlan(device="ram", label="RAM (cgroup)", budget_bytes=24 * GIB, weight_bytes=5 * GIB // 2),
         DevicePlan(device="disk", budget_bytes=100 * GIB, weight_bytes=3 * GIB // 2),
-        DevicePlan(device="gpu:1", label="RTX 4080", budget_bytes=GIB),
+        DevicePlan(device="gpu:1", uuid="GPU-1", label="GPU 1 RTX 4080", budget_bytes=GIB),
     ),
     fits=Fits.DISK,
     reasons=("8 of 36 layers do not fit beside the KV cache: each costs about 17 ms a token.",),
+    forecast=Forecast(
+        decode_tps=6.4,
+        decode_tps_empty=6.6,
+        decode_tps_full=6.2,
+        time_to_first_token=1.9,
+        prompt_tokens=512,
+        load_seconds=9.4,
+        bound="reading the disk",
+    ),
+    alternatives=(
+        Alternative(
+            change="Quantize to nf4.",
+            context_window=32768,
+            quantization=Quantization.NF4,
+            fits=Fits.GPU,
+            forecast=Forecast(decode_tps=92.0),
+        ),
+        Alternative(
+            change="Take 4,096 tokens of context.",
+            context_window=4096,
+            fits=Fits.GPU_RAM,
+            forecast=Forecast(decode_tps=18.3),
+        ),
+        Alternative(change="Free RAM.", context_window=32768, fits=Fits.NO, ram_bytes=2 * GIB),
+    ),
 )
+WISH = PlanLoad(model=ModelRef(name="Qwen3-8B", folder=Path("/models/Qwen3-8B")))
+
+
+def plan_of(wish: PlanLoad, placement: Placement = PLACEMENT) -> Plan:
+    """A plan of the placement above, as a wish has its context, quantization and caps."""
+    budgets = dict(zip((device.device for device in placement.devices), placement.devices, strict=True))
+    caps = {device: cap_of(wish.budgets, device) for device in budgets}
+    devices = tuple(
+        replace(device, budget_bytes=min(device.budget_bytes, device.budget_bytes if cap is None else cap))
+        for device, cap in zip(placement.devices, caps.values(), strict=True)
+    )
+    window = wish.context_window or placement.context_window
+    return Plan(
+        wish=wish,
+        placement=replace(
+            placement,
+            context_window=window,
+            quantization=wish.quantization,
+            devices=devices,
+            strategy=wish.strategy,
+        ),
+        free=tuple(
+            Budget(
+                device=device.device,
+                free_bytes=device.budget_bytes,
+                uuid="GPU" * ("gpu" in name),
+                label=device.label,
+            )
+            for name, device in budgets.items()
+        ),
+        longest=40960,
+    )
 
 
 class FakeStore:
