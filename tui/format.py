@@ -14,6 +14,7 @@ _NUMBER = r"\d{1,18}(?:\.\d{1,9})?|\.\d{1,9}"
 _SIZE = re.compile(rf"\s*({_NUMBER})\s*(?:([KMGTP])(i)?)?B?\s*", re.IGNORECASE | re.ASCII)
 _GPU = re.compile(r"\s*(\d{1,3})\s*=(.+)", re.ASCII)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_SLOW = 0.1
 _TEN, _HUNDRED, _THOUSAND = 10, 100, 1000
 
 GIB = _BINARY["G"]
@@ -51,7 +52,9 @@ def format_rate(bytes_per_second: float) -> str:
 
 
 def format_speed(tokens_per_second: float) -> str:
-    """Tokens per second: "0.75 tok/s", "31.4 tok/s", "212 tok/s"."""
+    """Tokens per second: "0.75 tok/s", "31.4 tok/s", "212 tok/s"; below a tenth, turned round: "25 s/tok"."""
+    if 0 < tokens_per_second < _SLOW:
+        return f"{' '.join(format_duration(1 / tokens_per_second).split()[:2])}/tok"
     decimals = 2 if tokens_per_second < 1 else 1 if tokens_per_second < _HUNDRED else 0
     return f"{tokens_per_second:,.{decimals}f} tok/s"
 

@@ -49,6 +49,11 @@ def test_used_and_total_share_a_unit() -> None:
     assert format_used(112 << 20, 512 << 20) == "112 / 512 MiB"
 
 
+@pytest.mark.parametrize(("speed", "text"), [(0.04, "25 s/tok"), (1 / 495, "8 min/tok"), (0.0, "0.00 tok/s")])
+def test_a_slow_speed_is_told_as_the_time_of_one_token(speed: float, text: str) -> None:
+    assert format_speed(speed) == text
+
+
 def test_rates_are_decimal_and_speeds_keep_three_digits() -> None:
     assert [format_rate(rate) for rate in (0, 2.4e6, 3.74e9)] == ["0 MB/s", "2 MB/s", "3.7 GB/s"]
     assert [format_speed(speed) for speed in (0.75, 31.42, 212.3)] == [

@@ -59,7 +59,8 @@ def _placed(plan: Plan) -> Iterator[str]:
     yield ""
     yield _FITS[placement.fits]
     if placement.forecast:
-        yield from _wrapped(_speed(placement.forecast))
+        yield ""
+        yield from _forecast(placement.forecast)
 
 
 def _device_row(device: values.DevicePlan) -> list[str]:
@@ -103,22 +104,29 @@ def _span(names: list[str]) -> str:
     return f"{names[0]} to {names[-1].rpartition('.')[2]}"
 
 
+def _forecast(forecast: values.Forecast) -> Iterator[str]:
+    """A line for each thing that is predicted, and what that rests on."""
+    measured = "this machine's measured limits"
+    lines = {
+        "speed": _speed(forecast),
+        "first token": f"{format_duration(forecast.time_to_first_token)} for a prompt of "
+        f"{format_tokens(forecast.prompt_tokens)} tokens",
+        "load": format_duration(forecast.load_seconds),
+        "limited by": forecast.bound,
+        "from": measured if forecast.is_measured else "typical figures; --measure finds this machine's own",
+    }
+    for name, text in lines.items():
+        if text:
+            yield from _wrapped(text, first=f"{name:13}", rest=" " * 13)
+
+
 def _speed(forecast: values.Forecast) -> str:
-    """The forecast as one sentence, and what it rests on."""
-    basis = (
-        "From this machine's measured limits."
-        if forecast.is_measured
-        else "From typical figures: --measure finds this machine's own."
+    half, empty, full = map(
+        format_speed, (forecast.decode_tps, forecast.decode_tps_empty, forecast.decode_tps_full)
     )
-    bound = f"; limited by {forecast.bound}" if forecast.bound else ""
-    return (
-        f"Predicted: {format_speed(forecast.decode_tps)} "
-        f"({format_speed(forecast.decode_tps_empty)} at the start of the context, "
-        f"{format_speed(forecast.decode_tps_full)} at its end{bound}), "
-        f"first token of {format_tokens(forecast.prompt_tokens)} after "
-        f"{format_duration(forecast.time_to_first_token)}, "
-        f"loaded in {format_duration(forecast.load_seconds)}. {basis}"
-    )
+    if empty == full:
+        return f"{half} at any length of context"
+    return f"{half} with the context half full; {empty} empty, {full} full"
 
 
 def _notes(plan: Plan) -> list[str]:
@@ -129,19 +137,24 @@ def _notes(plan: Plan) -> list[str]:
     if not alternatives:
         return lines
     rows = [_alternative_row(alternative) for alternative in alternatives]
-    return [*lines, "", *table_lines(_ALTERNATIVE_COLUMNS, rows, numbers="rr")]
+    table = table_lines(_ALTERNATIVE_COLUMNS, rows, numbers="rr")
+    sentences_at = width(table[0]) - width(_ALTERNATIVE_COLUMNS[-1])
+    return [*lines, "", *(part for line in table for part in _hanging(line, sentences_at))]
+
+
+def _hanging(line: str, column: int) -> list[str]:
+    """A table's line whose last cell goes on below itself."""
+    return _wrapped(line[column:], first=line[:column], rest=" " * column)
 
 
 def _alternative_row(alternative: values.Alternative) -> list[str]:
-    needs = {"RAM": alternative.ram_bytes, "disk": alternative.disk_bytes}
-    more = ", ".join(f"{format_size(size)} more {name}" for name, size in needs.items() if size)
     forecast = alternative.forecast
     return [
         format_speed(forecast.decode_tps) if forecast else "",
         format_tokens(alternative.context_window),
         str(alternative.quantization),
         str(alternative.fits),
-        f"{alternative.change} {f'({more})' if more else ''}",
+        alternative.change,
     ]
 
 
@@ -152,4 +165,4 @@ def _bullets(sentences: Iterable[str]) -> Iterator[str]:
 
 def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
     columns = min(shutil.get_terminal_size((80, 24)).columns, _WIDEST)
-    return textwrap.wrap(text, max(columns, 20), initial_indent=first, subsequent_indent=rest)
+    return textwrap.wrap(text, max(columns, width(first) + 20), initial_indent=first, subsequent_indent=rest)
