@@ -16,12 +16,13 @@ import torch
 
 from engine.backend import Cancelled, Emit
 from engine.checkpoint import inspect_folder
-from engine.commands import Generate, Inspect, LoadModel, PlanLoad
+from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
 from engine.errors import DamagedCheckpoint, EngineError, NoModelLoaded
-from engine.events import Event, Inspected, ModelLoaded, Planned
+from engine.events import DryRunDone, Event, Inspected, ModelLoaded, Planned
 from engine.hf import failures
 from engine.hf.assemble import assembled, notes
 from engine.hf.decode import Runner
+from engine.hf.dryrun import dry_run
 from engine.hf.ledger import cuda_is_used
 from engine.hf.load import load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
@@ -30,6 +31,7 @@ from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
 from engine.offload import make_folder, parent_folder
 from engine.plan import place, require_real_devices
+from engine.plan.shelf import keep_blueprint
 from engine.values import BudgetRequest, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
@@ -57,6 +59,12 @@ class HFBackend:
             dtype=verdict.dtype,
             warnings=verdict.warnings,
         )
+
+    def dry_run(self, command: DryRun) -> DryRunDone:
+        """Say what a model is made of, from its class on no device, and keep the answer on the shelf."""
+        blueprint = dry_run(command.folder)
+        keep_blueprint(command.folder, blueprint)
+        return DryRunDone(folder=command.folder, blueprint=blueprint)
 
     def plan(self, command: PlanLoad) -> Planned:
         """Place a model's layers against the budgets, without loading it."""

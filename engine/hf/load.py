@@ -90,7 +90,7 @@ def load_model(
         LoadCancelled: the person stopped it.
     """
     config = AutoConfig.from_pretrained(verdict.folder, **LOCAL)
-    attention = _attention(config)
+    attention = attention_of(config)
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(
             config, attn_implementation=attention, trust_remote_code=False
@@ -117,7 +117,7 @@ def load_model(
     return PlacedModel(model.eval(), mapped)
 
 
-def _attention(config: object) -> str:
+def attention_of(config: object) -> str:
     """Name the attention implementation ourselves; a checkpoint's own wish could name a downloaded kernel."""
     model_class = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"

@@ -64,6 +64,12 @@ class CausalModel(Protocol):
     def modules(self) -> Iterator[torch.nn.Module]:
         """Yield every module once."""
 
+    def named_modules(self) -> Iterator[tuple[str, torch.nn.Module]]:
+        """Yield every module once, with its path."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield every parameter once."""
+
     def named_parameters(self, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Yield every parameter once, or under each of its names."""
 

@@ -1,0 +1,168 @@
+"""Counting what a forward holds and dispatches, tensor by tensor, as the dispatcher sees it."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from engine.errors import UnsupportedModel
+from engine.hf.dryrun_attention import Attention
+
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+_QUESTIONS = (
+    torch.ops.aten.item.default,
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten._local_scalar_dense.default,
+)
+_EXPERTS = torch.ops.aten._grouped_mm.default
+_COPIES = (torch.ops.aten.copy_.default, torch.ops.aten.fill_.Scalar, torch.ops.aten.zero_.default)
+"""They write their first argument without reading it."""
+
+Operation = Any
+"""torch's OpOverload, which is not annotated."""
+
+
+class NoDevice(TorchDispatchMode):
+    """Runs a model on the meta device: answers what that cannot compute, and ends what takes too long."""
+
+    def __init__(self, seconds: float) -> None:
+        """Start the clock.
+
+        Args:
+            seconds: until UnsupportedModel is raised.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        self._end = time.monotonic() + seconds
+
+    def __torch_dispatch__(
+        self,
+        func: Operation,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        """Run one operation; a question is answered with no, experts' products get their shape alone.
+
+        Raises:
+            UnsupportedModel: the time is over.
+        """
+        if time.monotonic() > self._end:
+            raise UnsupportedModel(
+                "The model is too large to be built, even on no device.", "Check the sizes in config.json."
+            )
+        if func in _QUESTIONS and args[0].is_meta and args[0].dtype is torch.bool:
+            return False
+        if func is _EXPERTS and args[0].is_meta:
+            return args[0].new_empty((args[0].shape[0], args[1].shape[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+class Tally(TorchDispatchMode):
+    """Follows every storage from its birth to its end.
+
+    Attributes:
+        peak: the most bytes alive at once where the CPU computes, less `credit`.
+        gpu_peak: the same where a GPU does.
+        credit: bytes that are counted elsewhere, as they are now.
+        ops: operations that computed something; views are none.
+        unread: addresses of storages that no operation has read yet.
+    """
+
+    def __init__(self, weights: Iterable[torch.Tensor]) -> None:
+        """Start with nothing alive.
+
+        Args:
+            weights: what is not counted.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        self.peak = 0
+        self.gpu_peak = 0
+        self.credit = 0
+        self.ops = 0
+        self.unread: set[int] = set()
+        self._alive = 0
+        self._known: dict[int, object] = {address(tensor): None for tensor in weights}
+
+    def adopt(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Count tensors that were made before."""
+        for tensor in tensors:
+            self._follow(tensor)
+
+    def __torch_dispatch__(
+        self,
+        func: Operation,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        """Run one operation and count what it makes; composed ones in their parts."""
+        kwargs = kwargs or {}
+        if func is _ATTENTION:
+            return self._attend(Attention.called(args, kwargs))
+        with self:
+            parts = func.decompose(*args, **kwargs)
+        if parts is not NotImplemented:
+            return parts
+        if self.unread:
+            self._read(func, args, kwargs)
+        made = func(*args, **kwargs)
+        is_new = sum(self._follow(tensor) for tensor in tensors_in(made)) > 0
+        self.ops += is_new or func._schema.is_mutable
+        self._note(0, 0)
+        return made
+
+    def _follow(self, tensor: torch.Tensor) -> bool:
+        """Count a tensor's storage until it dies; False where it is known already."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return False
+        self._known[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+        self._alive += size
+        return True
+
+    def _forget(self, key: int, size: int) -> None:
+        del self._known[key]
+        self._alive -= size
+
+    def _note(self, extra: int, gpu_extra: int) -> None:
+        """Take note of what is alive, and of what an operation holds beyond its results."""
+        self.peak = max(self.peak, self._alive + extra - self.credit)
+        self.gpu_peak = max(self.gpu_peak, self._alive + gpu_extra - self.credit)
+
+    def _read(self, func: Operation, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        if func.is_view:
+            return
+        read = args[1:] if func in _COPIES else (*args, *kwargs.values())
+        self.unread -= {address(tensor) for tensor in tensors_in(read)}
+
+    def _attend(self, call: Attention) -> torch.Tensor:
+        """Make attention's result as the kernels do, without the scores that the meta device would make."""
+        self.ops += 1
+        self.unread -= {address(tensor) for tensor in (call.query, call.key, call.value)}
+        made = call.result()
+        self._follow(made)
+        self._note(call.cpu_bytes(), call.gpu_bytes())
+        return made
+
+
+def address(tensor: torch.Tensor) -> int:
+    """What tells a tensor's storage from every other one that is alive."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def tensors_in(value: object) -> Iterator[torch.Tensor]:
+    """The tensors among an operation's arguments or results."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
