@@ -10,9 +10,10 @@ from engine.errors import DoesNotFit
 from engine.memory import read_memory
 from engine.offload import parent_folder
 from engine.plan.budgets import live_budgets
+from engine.plan.custom_map import DeviceMap
 from engine.plan.footprint import Footprint, Module, footprint_of
 from engine.plan.limits import machine_limits
-from engine.plan.placement import DeviceMap, placement_for, require_real_devices
+from engine.plan.placement import placement_for, require_real_devices
 from engine.plan.shelf import known_blueprint
 from engine.values import BudgetRequest, DeviceLedger, Fits, Placement, Quantization, Strategy
 

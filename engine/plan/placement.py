@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.errors import DoesNotFit
-from engine.plan.explain import (
-    context_sentence,
-    imaginary,
-    shortage,
-    tier_sentences,
-    unpacked,
-    why_offloaded,
-)
-from engine.plan.fill import Devices, Filler, Filling
+from engine.plan import explain
+from engine.plan.alternatives import Case, Other, alternatives
+from engine.plan.cache import PREFILL_CHUNK
+from engine.plan.cpu_way import least_need
+from engine.plan.custom_map import DeviceMap
+from engine.plan.devices import by_kind
+from engine.plan.draft import Filling
 from engine.plan.footprint import Footprint
-from engine.plan.forecast import forecast_of
 from engine.plan.limits import machine_limits
-from engine.values import Budget, Fits, MachineLimits, Placement, Quantization, Strategy
-
-DeviceMap = tuple[tuple[str, str], ...]
-Other = Callable[[Quantization], Footprint]
+from engine.plan.need import Need
+from engine.plan.strategies import Chooser
+from engine.values import Budget, DevicePlan, Fits, MachineLimits, Placement, Quantization, Strategy
 
 COMFORTABLE_CONTEXT_WINDOW = 8192
 """Tokens reserved when nobody asks for a length."""
@@ -50,27 +46,23 @@ def placement_for(  # noqa: PLR0913 - each is one wish of the person, with a def
         budgets: what each device may give; without one for RAM or disk it gives nothing.
         context_window: tokens; None takes what fits comfortably, at most 8,192.
         offload_folder: where rewritten tensors of the disk tier go.
-        limits: of this machine; None takes typical ones.
+        limits: of this machine; None takes those that are known.
         strategy: how to choose among the ways that fit.
         device_map: of the `custom` strategy: (path of a module and all below it, device).
         other: the same model's footprint at another quantization, for alternatives; None offers none.
+
+    Raises:
+        InvalidValue: the device_map says what cannot be.
     """
-    limits = limits or machine_limits(budgets := tuple(budgets))
-    devices = _by_kind(budgets)
+    given = tuple(budgets)
+    devices = by_kind(given, limits or machine_limits(given))
+    chooser = Chooser(footprint, devices, strategy, device_map)
     longest = footprint.config.context_window
-    window = min(context_window, longest) if context_window else _comfortable(footprint, devices)
-    filler = Filler(footprint, devices, window)
-    way = filler.best()
-    if way is None:
-        return _refusal(footprint, devices, filler, window)
-    reasons = (
-        *tier_sentences(way.layers),
-        *why_offloaded(way.devices, footprint.weight_bytes, way.fits),
-        *context_sentence(window, longest, context_window),
-        *unpacked(footprint.quantization, packs=way.packs),
-        *imaginary(devices.gpus),
-        *footprint.notes,
-    )
+    window = min(context_window, longest) if context_window else _comfortable(chooser)
+    way = chooser.way(window)
+    if way is None or _is_over_budget(way):
+        needs = way.devices if way else least_need(Need(footprint, window), devices)
+        return _refusal(Case(chooser, None, window), needs, other)
     return Placement(
         context_window=window,
         quantization=footprint.quantization if way.packs else Quantization.NONE,
@@ -78,9 +70,10 @@ def placement_for(  # noqa: PLR0913 - each is one wish of the person, with a def
         devices=way.devices,
         fits=way.fits,
         offload_folder=offload_folder if way.fits is Fits.DISK else None,
-        reasons=reasons,
+        reasons=(*_reasons(chooser, way, window), *explain.context_sentence(window, longest, context_window)),
         strategy=strategy,
-        forecast=forecast_of(footprint, way.layers, window, limits),
+        forecast=chooser.forecast(way, window),
+        alternatives=alternatives(Case(chooser, way, window), other),
     )
 
 
@@ -98,33 +91,75 @@ def require_real_devices(placement: Placement) -> None:
         raise DoesNotFit(message, "Load it without --gpu, or on a machine that has one.")
 
 
-def _by_kind(budgets: Iterable[Budget]) -> Devices:
-    named = {budget.device: budget for budget in budgets}
-    gpus = tuple(budget for device, budget in named.items() if device.startswith("gpu:"))
-    nothing = Budget(device="ram", free_bytes=0)
-    no_disk = Budget(device="disk", free_bytes=0, given=True)
-    return Devices(gpus, named.get("ram", nothing), named.get("disk", no_disk))
+def _is_over_budget(way: Filling) -> bool:
+    """Some device would have to hold more than it may: a way of the person's own is not made to fit."""
+    return any(plan.predicted_bytes > plan.budget_bytes for plan in way.devices)
 
 
-def _refusal(footprint: Footprint, devices: Devices, filler: Filler, window: int) -> Placement:
-    needs = filler.shortage()
+def _refusal(case: Case, needs: tuple[DevicePlan, ...], other: Other | None) -> Placement:
+    footprint, devices, window = case.chooser.footprint, case.chooser.devices, case.context_window
+    budgets = (*devices.gpus, devices.ram, devices.disk)
     return Placement(
         context_window=window,
         quantization=footprint.quantization,
         devices=needs,
         fits=Fits.NO,
-        reasons=(shortage(needs, window), *imaginary(devices.gpus), *footprint.notes),
+        reasons=(
+            explain.shortage(needs, window),
+            *explain.imaginary(devices.gpus),
+            *explain.capped(budgets),
+            *footprint.notes,
+        ),
+        strategy=case.chooser.strategy,
+        alternatives=alternatives(case, other),
     )
 
 
-def _comfortable(footprint: Footprint, devices: Devices) -> int:
+def _reasons(chooser: Chooser, way: Filling, window: int) -> tuple[str, ...]:
+    """Sentences for every figure of a plan that fits."""
+    footprint, devices = chooser.footprint, chooser.devices
+    is_measured = devices.limits.measured_at > 0
+    main_list = frozenset(module.name for module in footprint.modules if module.layer is not None)
+    return (
+        *explain.where_layers_go(way.layers, main_list),
+        *explain.why_offloaded(way.devices, footprint.weight_bytes, way.fits),
+        *explain.tier_sentences(way.layers),
+        *explain.strategy_sentence(chooser.strategy, way.fits, len(devices.gpus)),
+        _weights(footprint, way),
+        *_cache(footprint, window),
+        *explain.reserve_sentences(way.devices, min(PREFILL_CHUNK, window), is_measured=is_measured),
+        explain.speed_sentence(is_measured=is_measured),
+        *explain.unpacked(footprint.quantization, way.layers, packs=way.packs),
+        *explain.imaginary(devices.gpus),
+        *explain.capped((*devices.gpus, devices.ram, devices.disk)),
+        *footprint.notes,
+    )
+
+
+def _weights(footprint: Footprint, way: Filling) -> str:
+    packs = way.packs and footprint.quantization is not Quantization.NONE
+    how = str(footprint.quantization) if packs else f"{footprint.itemsize * 8}-bit numbers"
+    size = sum(layer.bytes for layer in way.layers)
+    return explain.weight_sentence(size, footprint.parameters, how, is_exact=footprint.is_exact)
+
+
+def _cache(footprint: Footprint, window: int) -> tuple[str, ...]:
+    total, plain = Need(footprint, window).kv_bytes, footprint.kv_bytes(window)
+    constant = footprint.kv_bytes(0)
+    per_token = footprint.kv_bytes(1) - constant
+    return explain.cache_sentences(total, per_token, constant, total - plain, window)
+
+
+def _comfortable(chooser: Chooser) -> int:
     """The longest of a few windows that moves no more to a slower place than the shortest does."""
-    longest = min(COMFORTABLE_CONTEXT_WINDOW, footprint.config.context_window)
+    longest = min(COMFORTABLE_CONTEXT_WINDOW, chooser.footprint.config.context_window)
     windows = [longest, *(window for window in _SHORTER_CONTEXT_WINDOWS if window < longest)]
-    ways = {window: Filler(footprint, devices, window).best() for window in windows}
-    best = _moved(ways[windows[-1]])
-    return next(window for window in windows if _moved(ways[window]) == best)
+    first = chooser.way(longest)
+    if chooser.strategy is Strategy.CUSTOM or (first and Case(chooser, first, longest).is_best):
+        return longest
+    moved = {window: _moved(chooser.way(window)) for window in windows}
+    return next(window for window in windows if moved[window] == moved[windows[-1]])
 
 
-def _moved(way: Filling | None) -> object:
-    return way.rank if way else None
+def _moved(way: Filling | None) -> tuple[Fits, int]:
+    return (way.fits, way.moved_bytes) if way else (Fits.NO, 0)

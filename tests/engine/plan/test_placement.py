@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.errors import DoesNotFit
 from engine.plan import Footprint, Module, placement_for, require_real_devices
-from engine.plan.fill import GPU_RUNTIME_BYTES, RAM_RUNTIME_BYTES, RAM_RUNTIME_WITH_CUDA_BYTES
+from engine.plan.runtime import CUDA_RAM_BYTES, GPU_RUNTIME_BYTES, RAM_RUNTIME_BYTES
 from engine.values import Budget, Fits, Placement, Quantization, Tier
 from tests.engine.checkpoint.test_config import parsed
 
@@ -123,7 +123,7 @@ def test_what_ram_cannot_hold_stays_on_disk() -> None:
 
 
 def test_gpu_ram_and_disk_may_all_take_part() -> None:
-    ram = RAM_RUNTIME_WITH_CUDA_BYTES + 250 * MIB
+    ram = RAM_RUNTIME_BYTES + CUDA_RAM_BYTES + 250 * MIB
     placement = placement_for(model(), budgets((GPU_RUNTIME_BYTES + 500 * MIB,), ram), 1024)
     assert list(placement.tier_counts()) == [Tier.GPU, Tier.STREAM, Tier.DISK]
 
