@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from engine.checkpoint.attention import latent_width, layer_types, linear_state
+from engine.checkpoint.attention import (
+    STATEFUL,
+    LinearState,
+    kv_heads,
+    latent_width,
+    layer_types,
+    linear_state,
+)
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.files import JsonObject, read_json, read_optional_json
 from engine.checkpoint.generation import sampling_defaults, token_ids
@@ -18,6 +25,20 @@ _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "additional_chat
 _SCALED_LIMIT = 2**27
 _MOST_LAYERS = 4096
 _WIDEST = 2**24
+_AGAIN = "Get config.json again from where the model came from."
+INNER = (
+    "intermediate_size",
+    "n_inner",
+    "ffn_dim",
+    "ffn_hidden_size",
+    "d_inner",
+    "inner_hidden_size",
+    "block_ff_dim",
+)
+"""Names of the MLP's width."""
+SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
+_HEAD_DIM = ("head_dim", "kv_channels")
+_SHARED_INNER = ("shared_expert_intermediate_size", "shared_intermediate_size")
 
 
 class ModelConfig(Value, frozen=True, kw_only=True):
@@ -38,7 +59,8 @@ class ModelConfig(Value, frozen=True, kw_only=True):
         layer_types: one per layer: "full_attention", "sliding_attention", "linear_attention", ...
         sliding_window: tokens; 0 for none.
         latent_width: elements cached per token and layer by latent attention; 0 without it.
-        linear_state: elements of a linear-attention layer's constant state.
+        linear_state: elements of a linear-attention layer's constant state, in float32.
+        convolution_state: elements such a layer keeps of the last tokens, in the computed dtype.
         is_tied: lm_head is the embedding; None where config.json does not say.
         quantization: the method the weights are stored with ("gptq"); empty for none.
         quantization_bits: of that method; 0 where it does not say.
@@ -63,6 +85,7 @@ class ModelConfig(Value, frozen=True, kw_only=True):
     sliding_window: int = 0
     latent_width: int = 0
     linear_state: int = 0
+    convolution_state: int = 0
     is_tied: bool | None = None
     quantization: str = ""
     quantization_bits: int = 0
@@ -96,6 +119,8 @@ def parse_config(
     layers = fields.integer("num_hidden_layers", "n_layer", "num_layers", "n_layers", high=_MOST_LAYERS)
     hidden_size = fields.integer("hidden_size", "n_embd", "n_embed", "d_model", "dim", high=_WIDEST)
     heads = _heads(fields, hidden_size)
+    kinds = layer_types(fields, layers)
+    state = linear_state(fields) if STATEFUL.intersection(kinds) else LinearState()
     quantization = fields.part("quantization_config", "compression_config")
     return ModelConfig(
         architecture=next(iter(Fields(config).strings("architectures")), ""),
@@ -103,16 +128,17 @@ def parse_config(
         layers=layers,
         hidden_size=hidden_size,
         heads=heads,
-        kv_heads=_kv_heads(fields, heads),
-        head_dim=_head_dim(fields, max(1, hidden_size // heads)),
+        kv_heads=kv_heads(fields, heads),
+        head_dim=_head_dim(fields, hidden_size, heads),
         intermediate_size=_intermediate_size(fields, hidden_size),
         vocab_size=fields.integer("padded_vocab_size", "vocab_size", high=_WIDEST),
         context_window=_context_window(fields, tokenizer),
         dtype=fields.string("dtype", "torch_dtype").removeprefix("torch."),
-        layer_types=layer_types(fields, layers),
+        layer_types=kinds,
         sliding_window=_sliding_window(fields),
         latent_width=latent_width(fields),
-        linear_state=linear_state(fields),
+        linear_state=state.recurrent,
+        convolution_state=state.convolution,
         is_tied=fields.flag("tie_word_embeddings"),
         quantization=_quantization_method(quantization),
         quantization_bits=quantization.integer("bits", "w_bit", high=32, default=0),
@@ -141,33 +167,27 @@ def _heads(fields: Fields, hidden_size: int) -> int:
     )
 
 
-def _kv_heads(fields: Fields, heads: int) -> int:
-    if fields.flag("new_decoder_architecture") is False and fields.flag("multi_query"):
-        return 1
-    default = 1 if fields.flag("multi_query") and fields.find("num_kv_heads") is None else heads
-    return fields.integer(
-        "num_key_value_heads", "num_kv_heads", "n_head_kv", high=max(heads, 1), default=default
-    )
-
-
-def _head_dim(fields: Fields, default: int) -> int:
+def _head_dim(fields: Fields, hidden_size: int, heads: int) -> int:
     if fields.find("kv_lora_rank") is not None:
-        rotary = fields.integer("qk_rope_head_dim", low=0, high=_WIDEST, default=0)
-        return max(1, rotary + fields.integer("qk_nope_head_dim", low=0, high=_WIDEST, default=default))
-    return fields.integer("head_dim", high=_WIDEST, default=default)
+        nope = fields.integer("qk_nope_head_dim", low=0, high=_WIDEST, default=max(1, hidden_size // heads))
+        return max(1, nope + fields.integer("qk_rope_head_dim", low=0, high=_WIDEST, default=0))
+    is_said = fields.find(*_HEAD_DIM) is not None
+    if not is_said and hidden_size % heads:
+        message = f"config.json says {heads} heads, which do not divide the width of {hidden_size:,}."
+        raise DamagedCheckpoint(message, _AGAIN)
+    return fields.integer(*_HEAD_DIM, high=_WIDEST, default=hidden_size // heads)
 
 
 def _intermediate_size(fields: Fields, hidden_size: int) -> int:
-    names = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_inner")
-    dense = fields.widest(*names, high=_WIDEST, default=4 * hidden_size)
+    dense = fields.widest(*INNER, high=_WIDEST, default=4 * hidden_size)
     each = fields.integer("moe_intermediate_size", high=_WIDEST, default=dense)
-    active = _active_experts(fields)
-    shared = fields.integer("n_shared_experts", low=0, high=_MOST_LAYERS, default=0)
-    return max(dense, each * (active + shared))
+    shared = fields.integer(*SHARED_EXPERTS, low=0, high=_MOST_LAYERS, default=0)
+    beside = fields.integer(*_SHARED_INNER, low=0, high=_WIDEST, default=0)
+    return max(dense, each * (_active_experts(fields) + shared) + beside)
 
 
 def _active_experts(fields: Fields) -> int:
-    names = ("num_experts_per_tok", "moe_topk", "num_experts_per_token", "top_k_experts")
+    names = ("num_experts_per_tok", "moe_topk", "moe_k", "num_experts_per_token", "top_k_experts")
     return fields.integer(*names, low=0, high=_MOST_LAYERS, default=0)
 
 
@@ -179,7 +199,7 @@ def _context_window(fields: Fields, tokenizer: JsonObject) -> int:
     factor = rope.positive("factor")
     if factor and not 1 <= factor * max(said, 1) <= _SCALED_LIMIT:
         message = f"config.json stretches its context window by {factor:g}."
-        raise DamagedCheckpoint(message, "Get config.json again from where the model came from.")
+        raise DamagedCheckpoint(message, _AGAIN)
     if rope.string("rope_type", "type") == "yarn":
         original = rope.integer("original_max_position_embeddings", default=0)
         said = max(said, int(original * factor))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.checkpoint.config import ModelConfig
+from engine.checkpoint.parameters import parameters_of
 from engine.checkpoint.tensors import StoredTensor
 from engine.values import Value
 
@@ -36,7 +37,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     @property
     def parameters(self) -> int:
         """Distinct parameters; a tied head that is stored as well counts once."""
-        return sum(_parameters(tensor, self.config) for tensor in self.tensors)
+        return sum(parameters_of(tensor, self.config) for tensor in self.tensors)
 
     @property
     def dtype(self) -> str:
@@ -45,10 +46,3 @@ class Verdict(Value, frozen=True, kw_only=True):
         for tensor in self.tensors:
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.bytes
         return max(sizes, key=lambda dtype: sizes[dtype], default="")
-
-
-def _parameters(tensor: StoredTensor, config: ModelConfig) -> int:
-    if config.is_tied and tensor.name.endswith(("lm_head.weight", "embed_out.weight")):
-        return 0
-    is_packed = tensor.dtype in {"I32", "U8", "I8"} and config.quantization_bits
-    return tensor.bytes * 8 // config.quantization_bits if is_packed else tensor.elements

@@ -15,6 +15,7 @@ from engine.checkpoint.shapes.family import Family
 from engine.checkpoint.shapes.gpt import GPT
 from engine.checkpoint.shapes.kinds import layer_words
 from engine.checkpoint.shapes.legacy import LEGACY
+from engine.checkpoint.shapes.packed import Entry, packed_entries, packing_of
 from engine.checkpoint.shapes.recurrent import RECURRENT
 from engine.checkpoint.shapes.words import Shape, Words, common_sizes
 from engine.checkpoint.tensors import DTYPE_BITS, StoredTensor
@@ -40,10 +41,9 @@ def tensors_of(config: JsonObject, model: ModelConfig) -> tuple[StoredTensor, ..
     family = FAMILIES.get(_family_name(config))
     if family is None:
         return ()
-    dtype = _DTYPES.get(model.dtype, _UNSAID)
     tensors: list[StoredTensor] = []
     elements = 0
-    for name, shape in _shapes(family, Fields(config), model):
+    for name, dtype, shape in _entries(family, Fields(config), model):
         elements += math.prod(shape)
         if len(tensors) >= _MOST_TENSORS or elements > _MOST_ELEMENTS:
             raise _absurd(len(tensors), elements)
@@ -54,6 +54,14 @@ def tensors_of(config: JsonObject, model: ModelConfig) -> tuple[StoredTensor, ..
 def _family_name(config: JsonObject) -> str:
     name = str(config.get("model_type") or "")
     return "chatglm2" if name == "chatglm" and "padded_vocab_size" in config else name
+
+
+def _entries(family: Family, fields: Fields, model: ModelConfig) -> Iterator[Entry]:
+    """Name, dtype and shape of every tensor, packed where config.json says how."""
+    dtype = _DTYPES.get(model.dtype, _UNSAID)
+    packing = packing_of(fields, model)
+    for name, shape in _shapes(family, fields, model):
+        yield from packed_entries(name, dtype, shape, model, packing)
 
 
 def _shapes(family: Family, fields: Fields, model: ModelConfig) -> Iterator[tuple[str, Shape]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.checkpoint.attention import LINEAR
+from engine.checkpoint.attention import CONVOLUTION, LINEAR
 from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.shapes.words import Sizes
@@ -21,7 +21,7 @@ def layer_words(fields: Fields, model: ModelConfig, sizes: Mapping[str, int], in
     """
     shared = fields.integer("num_kv_shared_layers", low=0, high=_MOST, default=0)
     words = {
-        "linear": int(model.layer_types[index] in {LINEAR, "conv"}),
+        "linear": int(model.layer_types[index] in {LINEAR, CONVOLUTION}),
         "sparse": int(bool(sizes["experts"]) and _is_sparse(fields, index)),
         "shares_keys": int(index >= model.layers - shared),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from engine.checkpoint.config import ModelConfig
+from engine.checkpoint.config import INNER, SHARED_EXPERTS, ModelConfig
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.shapes.rows import ALWAYS, Row, Table
 
@@ -16,8 +16,6 @@ Deriver = Callable[[Fields, Mapping[str, int]], Sizes]
 _WIDEST = 2**28
 _MOST_EXPERTS = 2**14
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-_SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
-_INNER = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_inner", "inner_hidden_size")
 
 
 class Words:
@@ -86,7 +84,7 @@ def common_sizes(fields: Fields, model: ModelConfig) -> Sizes:
         DamagedCheckpoint: a field says what cannot be.
     """
     hidden, heads, kv_heads, head_dim = model.hidden_size, model.heads, model.kv_heads, model.head_dim
-    inner = fields.widest(*_INNER, high=_WIDEST, default=4 * hidden)
+    inner = fields.widest(*INNER, high=_WIDEST, default=4 * hidden)
     expert_inner = fields.integer("moe_intermediate_size", high=_WIDEST, default=inner)
     return {
         "vocab": model.vocab_size,
@@ -100,7 +98,7 @@ def common_sizes(fields: Fields, model: ModelConfig) -> Sizes:
         "inner": inner,
         "experts": fields.integer(*_EXPERTS, low=0, high=_MOST_EXPERTS, default=0),
         "expert_inner": expert_inner,
-        "shared_inner": expert_inner * fields.integer(*_SHARED, low=0, high=_WIDEST, default=0),
+        "shared_inner": expert_inner * fields.integer(*SHARED_EXPERTS, low=0, high=_WIDEST, default=0),
         "qk_head_dim": head_dim,
         "tied": int(bool(model.is_tied)),
     }

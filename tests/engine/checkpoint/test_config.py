@@ -39,7 +39,6 @@ def test_a_llama_is_read(tmp_path: Path) -> None:
         context_window=128,
         dtype="bfloat16",
         layer_types=("full_attention", "full_attention"),
-        linear_state=16 * 128,
         eos_token_ids=(7, 2),
         sampling=SamplingParams(temperature=0.6),
         has_chat_template=True,
@@ -145,7 +144,7 @@ def test_experts_that_a_token_passes_add_up() -> None:
 def test_a_model_without_attention_needs_no_heads() -> None:
     model = parsed(model_type="mamba", num_attention_heads=None, num_key_value_heads=None, state_size=4)
     assert (model.heads, set(model.layer_types)) == (1, {"linear_attention"})
-    assert model.linear_state == 32 * (4 + 4)
+    assert (model.linear_state, model.convolution_state) == (32 * 4, 32 * 4)
 
 
 @pytest.mark.parametrize(
