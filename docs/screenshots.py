@@ -64,9 +64,8 @@ async def picker(pilot: Pilot[int]) -> None:
     """The models on this disk."""
     screen = ModelsScreen(
         lambda: staged.ENTRIES,
-        staged.FREE,
+        staged.JUDGE,
         loaded=staged.MODEL.name,
-        measure=lambda entry: entry,
         clock=lambda: staged.NOW,
     )
     pilot.app.push_screen(screen)

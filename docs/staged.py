@@ -23,7 +23,9 @@ from engine.values import (
     Tier,
     TurnUsage,
 )
-from tui.model_entries import FreeMemory, ModelEntry
+from tui.format import format_duration, format_speed
+from tui.model_entries import ModelEntry
+from tui.outlooks import Outlook
 from tui.planner import Plan
 from tui.widgets.plan_bar import Held
 
@@ -174,7 +176,30 @@ LEDGER = MemoryLedger(
     context_used=3120,
 )
 
-FREE = FreeMemory(gpu_bytes=20 * GIB, ram_bytes=52 * GIB)
+_VRAM, _RAM = 20 * GIB, 52 * GIB
+
+
+class StagedJudge:
+    """Goes by sizes alone."""
+
+    def refresh(self) -> None:
+        """The machine stays as it is."""
+
+    def known(self, entry: ModelEntry) -> Outlook | None:
+        """All of it at once."""
+        return self.look(entry)
+
+    def look(self, entry: ModelEntry) -> Outlook:
+        """As an RTX 4090 would have it."""
+        size = entry.weight_bytes + GIB
+        seconds = size / 9e11 if size <= _VRAM else _VRAM / 9e11 + (size - _VRAM) / 1.5e10
+        fits = Fits.GPU if size <= _VRAM else Fits.GPU_RAM if size <= _VRAM + _RAM else Fits.DISK
+        speed = 1 / (seconds if fits is not Fits.DISK else size / 3e9)
+        told = f"{format_speed(speed)}, load {format_duration(size / 2e9)} (measured here)"
+        return Outlook(fits, True, speed, f"with 8,192 tokens of context: {told}")
+
+
+JUDGE = StagedJudge()
 
 
 def _entry(name: str, gib: float, context: int, used: float = 0.0, problem: str = "") -> ModelEntry:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from sessions import SessionError
 from tui.chat_plans import ChatPlans
-from tui.model_entries import FreeMemory, ModelEntry, free_memory, model_entries
+from tui.model_entries import ModelEntry, model_entries
+from tui.outlooks import Outlooks, Wishes
 
 if TYPE_CHECKING:
     from tui.chat import Chat
@@ -25,14 +26,15 @@ class ChatDialogs:
         self._app = chat.screen.app
         self._bridge = chat.bridge
         self.plans = ChatPlans(chat)
+        options = chat.bridge.options
+        wishes = Wishes(options.budgets, options.context_window, options.quantization)
+        self._outlooks = Outlooks(self.plans.machine, wishes)
 
     def choose_model(self) -> None:
         """List the models on this disk and load the chosen one, or show its plan."""
         from tui.screens.models import ModelsScreen
 
-        reading = self._bridge.reading
-        free = free_memory(reading) if reading is not None else FreeMemory()
-        screen = ModelsScreen(self.find_models, free, loaded=self._chat.model_name)
+        screen = ModelsScreen(self.find_models, self._outlooks, loaded=self._chat.model_name)
         self._app.push_screen(screen, self._take_model)
 
     def find_models(self) -> list[ModelEntry]:

@@ -37,7 +37,7 @@ class ChatPlans:
 
         loaded = self._bridge.loaded
         runs = loaded if loaded is not None and loaded.model == model else None
-        self._planner = Planner(model.folder, self._machine)
+        self._planner = Planner(model.folder, self.machine)
         self._asked.clear()
         self._screen = PlanScreen(self._wish(model), self._planner.plan, runs, host=self)
         self._chat.screen.app.push_screen(self._screen, self._take)
@@ -56,7 +56,8 @@ class ChatPlans:
             budgets=options.budgets,
         )
 
-    def _machine(self) -> Machine:
+    def machine(self) -> Machine:
+        """This machine's memory now, and what of it the engine would give back."""
         return Machine(reading=self._bridge.reading, own=self._bridge.holdings.own)
 
     def _take(self, wish: PlanLoad | None) -> None:

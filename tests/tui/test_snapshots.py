@@ -11,7 +11,7 @@ from docs import staged
 from engine.events import ModelLoaded
 from engine.values import SamplingParams
 from tests.tui.readings import Shown, gpu, ledger, reading
-from tests.tui.screens.entries import ENTRIES, FREE, NOW, WISH, FakeStore, plan_of
+from tests.tui.screens.entries import ENTRIES, NOW, WISH, FakeJudge, FakeStore, plan_of
 from tui.app import VrambleApp
 from tui.bridge import Bridge
 from tui.options import ChatOptions
@@ -48,9 +48,7 @@ class Compare(Protocol):
 def models() -> Screen[object]:
     return cast(
         "Screen[object]",
-        ModelsScreen(
-            lambda: ENTRIES, FREE, loaded="Qwen/Qwen3-8B", measure=lambda entry: entry, clock=lambda: NOW
-        ),
+        ModelsScreen(lambda: ENTRIES, FakeJudge(), loaded="Qwen/Qwen3-8B", clock=lambda: NOW),
     )
 
 

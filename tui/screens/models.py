@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from time import time
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
-from textual.worker import get_current_worker
 
 from engine.errors import EngineError
 from engine.values import ModelRef
-from tui.format import format_age, format_size, format_window
-from tui.model_entries import FreeMemory, ModelEntry, fit_word, measured
+from tui.format import format_age, format_size, format_speed, format_window
+from tui.model_entries import ModelEntry
+from tui.outlooks import Outlook, fit_word
 from tui.safe_text import safe_line
 from tui.screens.dialog import Dialog, Line, SearchLine
 from tui.widgets.choice_list import ChoiceList
@@ -23,14 +25,31 @@ from tui.widgets.row_view import RowView
 from tui.widgets.rows import Row, Span, padded, wrapped
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from textual.app import ComposeResult
 
 FindModels = Callable[[], Sequence[ModelEntry]]
 """Lists the models on this disk; slow, called beside the screen. May raise EngineError."""
 
+
+class Judge(Protocol):
+    """Says how models would fit and how fast they would be."""
+
+    def refresh(self) -> None:
+        """Take this machine as it is now; slow."""
+
+    def known(self, entry: ModelEntry) -> Outlook | None:
+        """What is remembered of a model."""
+
+    def look(self, entry: ModelEntry) -> Outlook:
+        """Plan a model; slow, called beside the screen."""
+
+
 _COLUMNS = (
     Column("size", 9, is_right=True),
     Column("fits", 7),
+    Column("tok/s", 6, is_right=True),
     Column("context", 7, is_right=True),
     Column("format", 8),
     Column("used", 6, is_right=True),
@@ -67,26 +86,24 @@ class ModelsScreen(Dialog[ModelChoice]):
     def __init__(
         self,
         find: FindModels,
-        free: FreeMemory,
+        judge: Judge,
         *,
         loaded: str = "",
-        measure: Callable[[ModelEntry], ModelEntry] = measured,
         clock: Callable[[], float] = time,
     ) -> None:
         """Prepare an empty list.
 
         Args:
             find: lists the models.
-            free: what they may take.
+            judge: says how they would fit.
             loaded: the name of the loaded model; marked.
-            measure: looks closely at one model; slow, called beside the screen.
             clock: seconds since the epoch.
         """
         super().__init__()
         self._find = find
-        self._free = free
+        self._judge = judge
         self._loaded = loaded
-        self._measure = measure
+        self._outlooks: dict[Path, Outlook] = {}
         self._clock = clock
         self._entries: list[ModelEntry] | None = None
         self._shown: list[ModelEntry] = []
@@ -103,24 +120,28 @@ class ModelsScreen(Dialog[ModelChoice]):
     def on_mount(self) -> None:
         """Look for models beside the screen."""
         self.query_one(Line).say("Looking for models on this disk …")
-        self.run_worker(self._look, thread=True, exit_on_error=False)
+        self.run_worker(self._look(), exit_on_error=False)
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         try:
-            entries = self._find()
+            entries = await asyncio.to_thread(self._find)
+            await asyncio.to_thread(self._judge.refresh)
         except (EngineError, OSError) as error:
-            self.app.call_from_thread(self._say_problem, str(error))
+            self._say_problem(str(error))
             return
-        self.app.call_from_thread(self._take, entries)
-        self._look_closely(entries)
+        self._take(entries)
+        while (entry := self._next_unjudged()) is not None:
+            self._learn(entry, await asyncio.to_thread(self._judge.look, entry))
 
-    def _look_closely(self, entries: Sequence[ModelEntry]) -> None:
-        worker = get_current_worker()
-        for entry in entries:
-            if worker.is_cancelled:
-                return
-            if not entry.problem:
-                self.app.call_from_thread(self._replace, entry, self._measure(entry))
+    def _next_unjudged(self) -> ModelEntry | None:
+        """The chosen one first, then those in view, then those that the search fits, then the others."""
+        if not self.is_attached or self._entries is None:
+            return None
+        view = self.query_one(ChoiceList)
+        seen = self._shown[view.scroll_offset.y :][: view.size.height]
+        chosen = self._shown[view.chosen :][:1]
+        wanted: Iterable[ModelEntry] = chain(chosen, seen, self._shown, self._entries)
+        return next((e for e in wanted if not e.problem and e.model.folder not in self._outlooks), None)
 
     def _say_problem(self, problem: str) -> None:
         if self.is_attached:
@@ -129,17 +150,17 @@ class ModelsScreen(Dialog[ModelChoice]):
     def _take(self, entries: Sequence[ModelEntry]) -> None:
         if self.is_attached:
             self._entries = list(entries)
+            known = ((entry.model.folder, self._judge.known(entry)) for entry in entries if not entry.problem)
+            self._outlooks = {folder: outlook for folder, outlook in known if outlook is not None}
             self._filter(self.query_one(Input).value)
 
-    def _replace(self, entry: ModelEntry, better: ModelEntry) -> None:
-        if not self.is_attached or self._entries is None or better == entry:
-            return
-        self._entries[self._entries.index(entry)] = better
-        if entry in self._shown:
-            row = self._shown.index(entry)
-            self._shown[row] = better
-            self.query_one(ChoiceList).refresh_line(row)
-            self._tell(self.query_one(ChoiceList).chosen)
+    def _learn(self, entry: ModelEntry, outlook: Outlook) -> None:
+        self._outlooks[entry.model.folder] = outlook
+        if self.is_attached and entry in self._shown:
+            view, row = self.query_one(ChoiceList), self._shown.index(entry)
+            view.refresh_line(row)
+            if row == view.chosen:
+                self._tell(row)
 
     def on_input_changed(self, changed: Input.Changed) -> None:
         """Keep what the search fits."""
@@ -162,12 +183,19 @@ class ModelsScreen(Dialog[ModelChoice]):
 
     def _row(self, row: int, width: int) -> Row:
         entry = self._shown[row]
-        ink = "muted" if entry.problem else "text"
-        word, colour = fit_word(entry, self._free)
+        outlook = self._outlooks.get(entry.model.folder)
+        ink = "muted" if self._problem(entry) else "text"
+        word, colour = fit_word(outlook, entry.problem)
         mark = (Span(" ● loaded", "success"),) if entry.model.name == self._loaded else ()
         cells = (
             Span(format_size(entry.weight_bytes) if entry.weight_bytes else "", ink),
             Span(word, colour),
+            Span(
+                format_speed(outlook.decode_tps).removesuffix(" tok/s")
+                if outlook and outlook.decode_tps
+                else "",
+                ink,
+            ),
             Span(format_window(entry.context_window) if entry.context_window else "", ink),
             Span(safe_line(entry.format), "muted"),
             Span(format_age(self._clock() - entry.last_used) if entry.last_used else "", "muted"),
@@ -182,17 +210,23 @@ class ModelsScreen(Dialog[ModelChoice]):
         details = self.query_one("#details", RowView)
         width = max(1, details.content_size.width or self.size.width // 2)
         entry = self._shown[index] if 0 <= index < len(self._shown) else None
-        details.show_rows(detail_rows(entry, width) if entry else [])
+        outlook = self._outlooks.get(entry.model.folder) if entry else None
+        details.show_rows(detail_rows(entry, width, outlook) if entry else [])
 
     def on_choice_list_chosen(self, chosen: ChoiceList.Chosen) -> None:
         """Load the chosen model, or say why it cannot be."""
         self._choose(self._shown[chosen.index])
 
     def _choose(self, entry: ModelEntry, *, wants_plan: bool = False) -> None:
-        if entry.problem:
-            self.query_one(Line).say(entry.problem, is_warning=True)
+        problem = self._problem(entry)
+        if problem:
+            self.query_one(Line).say(problem, is_warning=True)
         else:
             self.dismiss(ModelChoice(entry.model, wants_plan))
+
+    def _problem(self, entry: ModelEntry) -> str:
+        outlook = self._outlooks.get(entry.model.folder)
+        return entry.problem or (outlook.problem if outlook else "")
 
     def action_plan(self) -> None:
         """See the plan of the chosen model before it is loaded."""
@@ -206,9 +240,11 @@ class ModelsScreen(Dialog[ModelChoice]):
         await self.query_one(ChoiceList).run_action(f"{action}({argument})")
 
 
-def detail_rows(entry: ModelEntry, width: int) -> list[Row]:
-    """Name and value pairs, a problem first."""
-    pairs = {"problem": entry.problem, **dict(entry.details), "folder": str(entry.model.folder)}
+def detail_rows(entry: ModelEntry, width: int, outlook: Outlook | None = None) -> list[Row]:
+    """Name and value pairs, a problem first, then the plan."""
+    problem = entry.problem or (outlook.problem if outlook else "")
+    told = outlook.told if outlook else ""
+    pairs = {"problem": problem, "plan": told, **dict(entry.details), "folder": str(entry.model.folder)}
     rows: list[Row] = []
     for label, value in pairs.items():
         ink = "warning" if label == "problem" else "muted"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from engine.commands import PlanLoad
     from engine.events import ModelLoaded
-    from engine.values import TurnUsage
+    from engine.values import Alternative, TurnUsage
     from tui.planner import Plan
     from tui.widgets.plan_bar import Held
 
@@ -273,7 +273,15 @@ class PlanScreen(Dialog["PlanLoad"]):
 
     def action_take(self, number: int) -> None:
         """Ask for the alternative of that number."""
-        if self.state.take_alternative(number):
+        alternative = self.state.alternative(number)
+        if alternative is not None:
+            self._take_other(alternative)
+
+    def _take_other(self, alternative: Alternative) -> None:
+        if self.state.lacks(alternative):
+            self.say("That takes more than this machine has free now.", is_warning=True)
+        else:
+            self.state.take_alternative(alternative)
             self._ask()
 
     def action_measure(self) -> None:
@@ -284,8 +292,9 @@ class PlanScreen(Dialog["PlanLoad"]):
     def action_load(self) -> None:
         """Ask for the chosen alternative, or load as planned, or say why not."""
         state = self.state
-        if state.take_alternative():
-            self._ask()
+        alternative = state.alternative()
+        if alternative is not None:
+            self._take_other(alternative)
         elif state.is_loaded:
             self.say("It runs like this already.")
         elif not state.is_settled or state.plan is None:

@@ -129,14 +129,21 @@ class PlanState:
         if self.device is not None:
             self.wish = replace(self.wish, budgets=with_cap(self.wish.budgets, self.device.device, size))
 
-    def take_alternative(self, number: int | None = None) -> bool:
-        """Ask for an alternative, the chosen one by default; False where there is none of that number."""
+    def alternative(self, number: int | None = None) -> Alternative | None:
+        """The one of that number, the chosen one by default; None where there is none."""
         at = self.chosen - len(self.devices) if number is None else number - 1
-        if not 0 <= at < len(self.alternatives):
-            return False
-        self.wish = with_alternative(self.wish, self.alternatives[at])
+        return self.alternatives[at] if 0 <= at < len(self.alternatives) else None
+
+    def lacks(self, alternative: Alternative) -> bool:
+        """It takes more than this machine has, and no cap of the person's stands in its way."""
+        budgets = self.wish.budgets
+        needs_ram = alternative.ram_bytes and budgets.ram_bytes is None
+        return bool(needs_ram or (alternative.disk_bytes and budgets.disk_bytes is None))
+
+    def take_alternative(self, alternative: Alternative) -> None:
+        """Ask for it."""
+        self.wish = with_alternative(self.wish, alternative)
         self.chosen = 0
-        return True
 
     def _room(self, device: DevicePlan) -> int:
         rooms = (budget.free_bytes for budget in self._free() if budget.device == device.device)

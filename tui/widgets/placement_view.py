@@ -12,7 +12,7 @@ from engine.values import Fits, Placement
 from tui.format import format_size
 from tui.safe_text import safe_line
 from tui.widgets.device_gauge import SHAPES, SOLID
-from tui.widgets.plan_alternatives import alternative_row
+from tui.widgets.plan_alternatives import alternative_rows
 from tui.widgets.plan_bar import DeviceView, detail_rows, full_rows, short_row
 from tui.widgets.row_view import RowView
 from tui.widgets.rows import Row, Span, padded, wrapped
@@ -108,8 +108,9 @@ def page_blocks(page: PlanPage, width: int, glyphs: Mapping[str, str] = SOLID) -
         title = "what would make it fit" if page.placement.fits is Fits.NO else "instead"
         blocks.append(_title(title, width))
         for number, alternative in enumerate(alternatives):
-            row = alternative_row(number + 1, alternative, width)
-            blocks.append(Block([row], len(page.devices) + number))
+            choice = len(page.devices) + number
+            rows = alternative_rows(number + 1, alternative, width, is_chosen=choice == page.chosen)
+            blocks.append(Block(rows, choice))
         blocks.append(blank)
     return [*blocks, *_reasons(page.placement, width), *_layers(page.placement.layers, width, glyphs)]
 

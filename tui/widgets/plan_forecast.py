@@ -64,7 +64,7 @@ def _headline(forecast: Forecast, width: int) -> Row:
         waits = format_duration(forecast.time_to_first_token)
         spans += [Span(" · ", "line"), Span(f"first token {waits}", "text")]
         if width >= _WIDE:
-            spans.append(Span(f" after {format_tokens(forecast.prompt_tokens)} of prompt", "muted"))
+            spans.append(Span(f" after {format_tokens(forecast.prompt_tokens)} tokens", "muted"))
     if forecast.load_seconds:
         spans += [Span(" · ", "line"), Span(f"load {format_duration(forecast.load_seconds)}", "text")]
     return tuple(spans)
@@ -75,8 +75,11 @@ def _curve(forecast: Forecast) -> Row:
         format_speed(speed).removesuffix(" tok/s")
         for speed in (forecast.decode_tps_empty, forecast.decode_tps, forecast.decode_tps_full)
     )
+    curve = f"{empty} empty · {half} half full · {full} full"
+    if empty == full:
+        curve = "the same at any length of context"
     bound = f" · limited by {safe_line(forecast.bound)}" if forecast.bound else ""
-    return (Span(f"{empty} empty · {half} half full · {full} full{bound}", "muted"),)
+    return (Span(f"{curve}{bound}", "muted"),)
 
 
 def _basis(speeds: Speeds, width: int) -> Row:

@@ -22,13 +22,35 @@ from engine.values import (
 )
 from sessions import Session, SessionError
 from tests.tui.readings import GIB
-from tui.model_entries import FreeMemory, ModelEntry
+from tui.model_entries import ModelEntry
+from tui.outlooks import Outlook
 from tui.planner import Plan
 from tui.screens.plan_steps import cap_of
 
 T = TypeVar("T")
 NOW = 1_000_000.0
-FREE = FreeMemory(gpu_bytes=100 * GIB, ram_bytes=100 * GIB)
+
+
+class FakeJudge:
+    """Goes by sizes alone: 100 GiB of VRAM, twice as much with RAM."""
+
+    def __init__(self) -> None:
+        self.looked: list[str] = []
+        self.refreshed = 0
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def known(self, entry: ModelEntry) -> Outlook | None:
+        return None
+
+    def look(self, entry: ModelEntry) -> Outlook:
+        self.looked.append(entry.model.name)
+        fits = Fits.GPU if entry.weight_bytes < 100 * GIB else Fits.GPU_RAM
+        if entry.weight_bytes > 200 * GIB:
+            return Outlook(Fits.NO, told="does not fit with 8,192 tokens of context")
+        speed = 1000 * GIB / max(entry.weight_bytes, GIB)
+        return Outlook(fits, True, speed, "with 8,192 tokens of context: fast enough")
 
 
 def entry(

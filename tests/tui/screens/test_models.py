@@ -1,6 +1,5 @@
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,18 +9,10 @@ from textual.widgets import Input
 from engine import LocalModel
 from engine.errors import EngineFault
 from engine.values import Fits, Hub, ModelRef
-from tests.tui.readings import GIB, Shown, gpu, ram, reading
-from tests.tui.screens.entries import ENTRIES, FREE, NOW, entry
-from tests.tui.verbs import folders
-from tui.model_entries import (
-    FreeMemory,
-    ModelEntry,
-    estimate_fit,
-    fit_word,
-    free_memory,
-    measured,
-    model_entries,
-)
+from tests.tui.readings import Shown
+from tests.tui.screens.entries import ENTRIES, NOW, FakeJudge, entry
+from tui.model_entries import ModelEntry, model_entries
+from tui.outlooks import Outlook
 from tui.screens.dialog import Line
 from tui.screens.models import ModelChoice, ModelsScreen
 from tui.widgets.choice_list import ChoiceList
@@ -33,9 +24,8 @@ class Picker:
 
     def __init__(self, entries: Sequence[ModelEntry] = ENTRIES, loaded: str = "") -> None:
         self.app = Shown()
-        self.screen = ModelsScreen(
-            lambda: entries, FREE, loaded=loaded, measure=lambda entry: entry, clock=lambda: NOW
-        )
+        self.judge = FakeJudge()
+        self.screen = ModelsScreen(lambda: entries, self.judge, loaded=loaded, clock=lambda: NOW)
         self.results: list[ModelChoice | None] = []
 
     async def open(self, pilot: Pilot[None]) -> None:
@@ -61,9 +51,9 @@ async def test_every_model_is_a_row_with_size_fit_context_and_last_use() -> None
     async with picker.app.run_test(size=(120, 40)) as pilot:
         await picker.open(pilot)
         assert [row.split() for row in picker.rows()[:3]] == [
-            ["guide", "11", "MiB", "GPU", "2k", "bf16", "1", "min"],
-            ["Qwen/Qwen3-8B", "15.3", "GiB", "GPU", "40k", "bf16", "1", "h"],
-            ["meta-llama/Llama-3.3-70B-Instruct", "131.4", "GiB", "GPU+RAM", "128k", "bf16", "1", "w"],
+            ["guide", "11", "MiB", "GPU", "1,000", "2k", "bf16", "1", "min"],
+            ["Qwen/Qwen3-8B", "15.3", "GiB", "GPU", "65.4", "40k", "bf16", "1", "h"],
+            ["meta-llama/Llama-3.3-70B-Instruct", "131.4", "GiB", "GPU+RAM", "7.6", "128k", "bf16", "1", "w"],
         ]
         assert picker.rows()[4].split()[3] == "no"
 
@@ -144,7 +134,7 @@ async def test_the_list_is_made_beside_the_screen() -> None:
         return ENTRIES
 
     picker = Picker()
-    picker.screen = ModelsScreen(slow, FREE, measure=lambda entry: entry)
+    picker.screen = ModelsScreen(slow, FakeJudge())
     async with picker.app.run_test(size=(80, 24)) as pilot:
         picker.app.push_screen(picker.screen)
         await pilot.pause()
@@ -166,7 +156,7 @@ async def test_a_list_that_cannot_be_made_is_a_sentence(error: Exception) -> Non
         raise error
 
     picker = Picker()
-    picker.screen = ModelsScreen(fail, FREE)
+    picker.screen = ModelsScreen(fail, FakeJudge())
     async with picker.app.run_test(size=(80, 24)) as pilot:
         await picker.open(pilot)
         assert picker.said() == str(error)
@@ -205,30 +195,6 @@ async def test_a_thousand_models_scroll_and_only_those_seen_are_drawn() -> None:
         assert f"m{chosen:04}" in picker.shown()
 
 
-@pytest.mark.parametrize(
-    ("gib", "free", "fits", "word"),
-    [
-        (15.3, FREE, Fits.GPU, "GPU"),
-        (99.9, FREE, Fits.GPU_RAM, "GPU+RAM"),
-        (15.3, FreeMemory(ram_bytes=20 * GIB), Fits.GPU_RAM, "RAM"),
-        (15.3, FreeMemory(ram_bytes=10 * GIB), Fits.DISK, "disk"),
-        (642, FREE, Fits.DISK, "disk"),
-    ],
-)
-def test_a_first_estimate_goes_by_sizes_alone(gib: float, free: FreeMemory, fits: Fits, word: str) -> None:
-    model = entry("x", gib)
-    assert estimate_fit(model, free) is fits
-    assert fit_word(model, free)[0] == word
-
-
-def test_what_is_free_includes_what_the_engine_would_give_back() -> None:
-    now = reading(gpu(used=41.2, own=18.8), gpu(1, problem="n/a (lost)"), memory=ram(used=20.0))
-    free = free_memory(now)
-    assert free.gpu_bytes == int(139.8 * GIB) - int(41.2 * GIB) + int(18.8 * GIB)
-    assert free.ram_bytes == (123 - 20 + 2) * GIB
-    assert free_memory(reading()).gpu_bytes is None
-
-
 def test_models_used_last_come_first_and_those_with_a_problem_last() -> None:
     def model(name: str, problem: str = "") -> LocalModel:
         ref = ModelRef(
@@ -241,25 +207,67 @@ def test_models_used_last_come_first_and_those_with_a_problem_last() -> None:
     assert found[0].details == (("runs as", "A"), ("from", "modelscope · d · 0123456789ab"))
 
 
-def test_a_close_look_finds_the_kv_cache_and_what_is_wrong_with_the_headers(tmp_path: Path) -> None:
-    good = ModelEntry(model=ModelRef(name="a", folder=folders.sound(tmp_path / "a")), context_window=4096)
-    tokens, heads_and_layers = 4096, 2 * folders.LAYERS
-    assert measured(good).kv_bytes == tokens * heads_and_layers * folders.HIDDEN * 4
-    weights = good.model.folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1])
-    assert measured(good).problem != ""
+async def test_the_chosen_row_is_judged_first_then_those_in_view_then_the_others() -> None:
+    picker = Picker([entry(f"m{number:03}", 1.0) for number in range(60)], loaded="m040")
+    async with picker.app.run_test(size=(80, 24)) as pilot:
+        await picker.open(pilot)
+        looked = picker.judge.looked
+        assert looked[0] == "m040"
+        first_seen = int(picker.shown()[0][1:4])
+        seen = [f"m{number:03}" for number in range(first_seen, 40)]
+        assert looked[1 : len(seen) + 1] == seen
+        assert sorted(looked) == [f"m{number:03}" for number in range(60)]
 
 
-async def test_a_close_look_corrects_the_row_and_the_details_while_the_list_is_shown() -> None:
-    def look(entry: ModelEntry) -> ModelEntry:
-        if entry.model.name == "guide":
-            return replace(entry, problem="Its shard is truncated.")
-        return replace(entry, kv_bytes=GIB * 90)
+async def test_a_model_is_judged_while_one_types_and_its_row_tells_it() -> None:
+    may_look = threading.Event()
+
+    class Slow(FakeJudge):
+        def look(self, entry: ModelEntry) -> Outlook:
+            may_look.wait()
+            return super().look(entry)
 
     picker = Picker()
-    picker.screen = ModelsScreen(lambda: ENTRIES, FREE, measure=look, clock=lambda: NOW)
+    picker.screen = ModelsScreen(lambda: ENTRIES, Slow(), clock=lambda: NOW)
+    async with picker.app.run_test(size=(120, 40)) as pilot:
+        picker.app.push_screen(picker.screen)
+        await pilot.pause(0.1)
+        await pilot.press(*"deep")
+        await pilot.pause()
+        assert picker.rows()[0].split()[:4] == ["deepseek-ai/DeepSeek-V3", "642.0", "GiB", "…"]
+        may_look.set()
+        await picker.app.workers.wait_for_complete()
+        await pilot.pause()
+        assert picker.rows()[0].split()[3] == "no"
+        assert "does not fit" in picker.screen.query_one("#details", RowView).render_line(0).text
+
+
+async def test_what_is_wrong_with_a_model_is_told_and_it_stays() -> None:
+    class Strict(FakeJudge):
+        def look(self, entry: ModelEntry) -> Outlook:
+            return Outlook(None, problem="Its shard is truncated.")
+
+    picker = Picker()
+    picker.screen = ModelsScreen(lambda: ENTRIES, Strict(), clock=lambda: NOW)
     async with picker.app.run_test(size=(120, 40)) as pilot:
         await picker.open(pilot)
-        assert [row.split()[3] for row in picker.rows()[:5]] == ["no", "GPU+RAM", "disk", "disk", "no"]
-        details = picker.screen.query_one("#details", RowView)
-        assert "Its shard is truncated." in details.render_line(0).text
+        assert picker.rows()[0].split()[3] == "no"
+        assert "Its shard is truncated." in picker.screen.query_one("#details", RowView).render_line(0).text
+        await pilot.press("enter")
+        await pilot.pause()
+        assert picker.said() == "Its shard is truncated."
+        assert picker.results == []
+
+
+async def test_a_row_that_is_remembered_is_not_judged_again() -> None:
+    class Remembering(FakeJudge):
+        def known(self, entry: ModelEntry) -> Outlook | None:
+            return Outlook(Fits.DISK, False, 0.5, "slowly")
+
+    judge = Remembering()
+    picker = Picker()
+    picker.screen = ModelsScreen(lambda: ENTRIES, judge, clock=lambda: NOW)
+    async with picker.app.run_test(size=(120, 40)) as pilot:
+        await picker.open(pilot)
+        assert picker.rows()[1].split()[3:5] == ["disk", "0.50"]
+        assert judge.looked == []
