@@ -117,6 +117,8 @@ def _shorter(case: Case) -> Iterator[Alternative]:
 def _longest_window(case: Case, level: int) -> int:
     """Tokens, in steps, below the case's own; 0 where even one step is too long."""
     low, high = 0, (case.context_window - 1) // _WINDOW_STEP + 1
+    if high == 1 or not _reaches(case.chooser, _WINDOW_STEP, level):
+        return 0
     while high - low > 1:
         middle = (low + high) // 2
         if _reaches(case.chooser, middle * _WINDOW_STEP, level):

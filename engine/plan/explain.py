@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from engine.values import Budget, DevicePlan, Fits, LayerPlacement, Quantization, Strategy, Tier
 
@@ -45,8 +45,8 @@ def where_layers_go(layers: Sequence[LayerPlacement], main_list: frozenset[str])
     on_disk = [layer.name for layer in layers if layer.tier is Tier.DISK]
     if not in_ram and not on_disk:
         return (_all_in_one_place(layers, main_list),)
-    ram = _share(in_ram, main_list, "to the CPU's RAM and copied to the GPU for every token", total)
-    disk = _share(on_disk, main_list, "on the disk and read for every token", total)
+    ram = _share(in_ram, main_list, "to the CPU's RAM, to be copied to the GPU for every token", total)
+    disk = _share(on_disk, main_list, "on the disk, to be read for every token", total)
     return (*((f"{ram}.",) if ram and has_gpu else ()), *((f"{disk}.",) if disk else ()))
 
 
@@ -115,30 +115,28 @@ def cache_sentences(
     return (f"The KV cache takes {gib(total_bytes)} at {context_window:,} tokens{made_of}.",)
 
 
-def reserve_sentences(devices: Iterable[DevicePlan], chunk: int, *, is_measured: bool) -> tuple[str, ...]:
+def reserve_sentences(devices: Sequence[DevicePlan], chunk: int, *, is_measured: bool) -> tuple[str, ...]:
     """What activations and the runtime are, on each device that has some."""
-    used = [plan for plan in devices if plan.predicted_bytes]
-    peaks = [f"{gib(p.activation_bytes)} on {_called(p)}" for p in used if p.activation_bytes]
-    runtimes = [f"{gib(p.runtime_bytes)} on {_called(p)}" for p in used if p.runtime_bytes]
+    peaks = _by_device(devices, lambda plan: plan.activation_bytes)
+    runtimes = _by_device(devices, lambda plan: plan.runtime_bytes)
     source = "measured here" if is_measured else "usual figures, never measured here"
     return (
-        *(
-            (f"Activations take {_and(peaks)}: the peak of {chunk} prompt tokens computed at once.",)
-            if peaks
-            else ()
-        ),
-        f"The runtime takes {_and(runtimes)}: the engine's process, CUDA contexts, workspaces ({source}).",
+        f"Activations take {peaks}: the peak of {chunk} prompt tokens computed at once, and, where modules "
+        "rest elsewhere, the largest of them at work.",
+        f"The runtime takes {runtimes}: the engine's process, CUDA contexts, workspaces ({source}).",
     )
 
 
-def _called(plan: DevicePlan) -> str:
-    return "RAM" if plan.device == "ram" else plan.device
-
-
-def _and(phrases: Sequence[str]) -> str:
-    alike = {phrase.partition(" on ")[0] for phrase in phrases}
-    if len(phrases) > _NAMED and len(alike) == 1:
-        return f"{alike.pop()} on each of {len(phrases)} devices"
+def _by_device(devices: Iterable[DevicePlan], size: Callable[[DevicePlan], int]) -> str:
+    """How much on which devices, those with the same figure together."""
+    named: dict[str, list[str]] = {}
+    for plan in devices:
+        if size(plan):
+            named.setdefault(gib(size(plan)), []).append("RAM" if plan.device == "ram" else plan.device)
+    phrases = [
+        f"{figure} on each of {len(names)} devices" if len(names) > 1 else f"{figure} on {names[0]}"
+        for figure, names in named.items()
+    ]
     return ", ".join(phrases)
 
 
@@ -207,8 +205,8 @@ def imaginary(budgets: Iterable[Budget]) -> tuple[str, ...]:
     named = [b.device for b in budgets if b.given and b.device.startswith("gpu") and not b.uuid]
     if not named:
         return ()
-    one = "one" if len(named) == 1 else "ones"
-    return (f"This machine has no {_list(named)}: the plan is for imagined {one}.",)
+    imagined = "an imagined one" if len(named) == 1 else "imagined ones"
+    return (f"This machine has no {_list(named)}: the plan is for {imagined}.",)
 
 
 def capped(budgets: Iterable[Budget]) -> tuple[str, ...]:

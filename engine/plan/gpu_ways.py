@@ -94,15 +94,20 @@ class GpuWays:
         Args:
             cut: how the row of kept modules is cut into stretches.
         """
-        if self._ram_room < 0:
-            return
-        for left_out in self._choices():
+        yield from map(self._filled, self._splits(cut))
+
+    def rest_fits_ram(self) -> bool:
+        """Whether some way leaves nothing on disk."""
+        return any(self._count_in_ram(split.moved) == len(split.moved) for split in self._splits())
+
+    def _splits(self, cut: Cut = full_before_next) -> Iterator[_Split]:
+        for left_out in self._choices() if self._ram_room >= 0 else ():
             best: _Split | None = None
             for first in range(len(self._order)):
                 split = self._fullest(first, left_out, -1 if best is None else best.layers, cut)
                 best = split or best
             if best is not None:
-                yield self._filled(best)
+                yield best
 
     def _choices(self) -> Iterator[frozenset[str]]:
         outside = [module for module in self._need.modules if module.layer is None and module.bytes]

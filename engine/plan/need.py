@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from engine.blueprints import CacheGrowth
+from engine.plan.cache import layer_growth
 from engine.plan.footprint import Footprint
 from engine.plan.module import Module
 
 KEPT_STATES = 2
-"""Copies that the KV cache keeps of layers which cannot be cropped, to go back to."""
-_ENDLESS = 1 << 40
+"""Copies that the engine keeps of what a layer's cache cannot be cropped back to."""
 
 
 class Need:
     """Bytes by module: weights, cache, and what a device that computes holds beside them."""
 
-    def __init__(self, footprint: Footprint, context_window: int) -> None:
+    def __init__(
+        self, footprint: Footprint, context_window: int, growths: Mapping[str, CacheGrowth] | None = None
+    ) -> None:
         """Add up what does not depend on the placement.
 
         Args:
             footprint: what the model needs.
             context_window: tokens the KV cache is reserved for.
+            growths: `cache_growths` of the footprint, where they are at hand.
         """
+        growths = cache_growths(footprint) if growths is None else growths
         self.footprint = footprint
         self.context_window = context_window
         self.modules = [module for module in footprint.modules if not module.tied_to]
         self.layers = [module for module in self.modules if module.layer is not None]
-        self.kv = {m.name: cached_bytes(footprint, m, context_window) for m in self.modules}
+        self.kv = {module.name: 0 for module in self.modules}
+        self.kv |= {name: cached_bytes(growth, context_window) for name, growth in growths.items()}
         self.kv_bytes = sum(self.kv.values())
         self.activation_bytes = footprint.activation_bytes(context_window)
-        self.gpu_activation_bytes = (
-            footprint.activation_bytes(context_window, gpu=True) or self.activation_bytes
-        )
+        on_gpu = footprint.activation_bytes(context_window, gpu=True)
+        self.gpu_activation_bytes = on_gpu or self.activation_bytes
 
 
-def cached_bytes(footprint: Footprint, module: Module, context_window: int) -> int:
-    """Bytes of one module's cache at the full window, with the kept copies of what cannot be cropped.
+def cache_growths(footprint: Footprint) -> dict[str, CacheGrowth]:
+    """How the cache of each layer grows, by the layer's name."""
+    return {module.name: _growth(footprint, module.layer) for module in _layers(footprint)}
 
-    A sliding window is kept whole; of linear attention, the state of constant size.
+
+def _layers(footprint: Footprint) -> list[Module]:
+    return [module for module in footprint.modules if module.layer is not None]
+
+
+def _growth(footprint: Footprint, layer: int | None) -> CacheGrowth:
+    at = layer or 0
+    if footprint.is_exact:
+        return footprint.caches[at]
+    return layer_growth(footprint.config, at, footprint.itemsize)
+
+
+def cached_bytes(growth: CacheGrowth, context_window: int) -> int:
+    """Bytes of one layer's cache at the full window, with the copies that are kept to go back to.
+
+    Keys and values that only grow are cropped instead. A sliding window is copied whole, of linear
+    attention and convolutions the state of constant size.
     """
-    size = footprint.module_kv_bytes(module, context_window)
-    longest = footprint.module_kv_bytes(module, _ENDLESS)
-    forgets = longest == footprint.module_kv_bytes(module, 2 * _ENDLESS)
-    return size + KEPT_STATES * (size if forgets else footprint.module_kv_bytes(module, 0))
+    tokens = min(context_window, growth.longest_tokens or context_window)
+    size = growth.constant_bytes + growth.bytes_per_token * tokens
+    return size + KEPT_STATES * (size if growth.longest_tokens else growth.constant_bytes)

@@ -61,7 +61,7 @@ def placement_for(  # noqa: PLR0913 - each is one wish of the person, with a def
     window = min(context_window, longest) if context_window else _comfortable(chooser)
     way = chooser.way(window)
     if way is None or _is_over_budget(way):
-        needs = way.devices if way else least_need(Need(footprint, window), devices)
+        needs = way.devices if way else least_need(chooser.need(window), devices)
         return _refusal(Case(chooser, None, window), needs, other)
     return Placement(
         context_window=window,
@@ -126,7 +126,7 @@ def _reasons(chooser: Chooser, way: Filling, window: int) -> tuple[str, ...]:
         *explain.tier_sentences(way.layers),
         *explain.strategy_sentence(chooser.strategy, way.fits, len(devices.gpus)),
         _weights(footprint, way),
-        *_cache(footprint, window),
+        *_cache(chooser.need(window)),
         *explain.reserve_sentences(way.devices, min(PREFILL_CHUNK, window), is_measured=is_measured),
         explain.speed_sentence(is_measured=is_measured),
         *explain.unpacked(footprint.quantization, way.layers, packs=way.packs),
@@ -143,11 +143,12 @@ def _weights(footprint: Footprint, way: Filling) -> str:
     return explain.weight_sentence(size, footprint.parameters, how, is_exact=footprint.is_exact)
 
 
-def _cache(footprint: Footprint, window: int) -> tuple[str, ...]:
-    total, plain = Need(footprint, window).kv_bytes, footprint.kv_bytes(window)
+def _cache(need: Need) -> tuple[str, ...]:
+    footprint, window = need.footprint, need.context_window
     constant = footprint.kv_bytes(0)
     per_token = footprint.kv_bytes(1) - constant
-    return explain.cache_sentences(total, per_token, constant, total - plain, window)
+    kept = need.kv_bytes - footprint.kv_bytes(window)
+    return explain.cache_sentences(need.kv_bytes, per_token, constant, kept, window)
 
 
 def _comfortable(chooser: Chooser) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 
 from engine.errors import InvalidValue
@@ -13,7 +13,7 @@ from engine.plan.draft import Filling
 from engine.plan.footprint import Footprint
 from engine.plan.forecast import Pace, forecast_of
 from engine.plan.gpu_ways import Cut, GpuWays
-from engine.plan.need import Need
+from engine.plan.need import Need, cache_growths
 from engine.plan.spread import full_before_next, last_full_first, same_share
 from engine.values import Fits, Forecast, Strategy
 
@@ -50,6 +50,8 @@ class Chooser:
         self.strategy = strategy
         self._device_map = device_map
         self._pace = Pace(footprint, devices.limits)
+        self._growths = cache_growths(footprint)
+        self._needs: dict[int, Need] = {}
 
     def way(self, context_window: int) -> Filling | None:
         """The strategy's way; None where nothing fits.
@@ -57,7 +59,7 @@ class Chooser:
         Raises:
             InvalidValue: the device_map says what cannot be.
         """
-        need = Need(self.footprint, context_window)
+        need = self.need(context_window)
         match self.strategy:
             case Strategy.CUSTOM:
                 return custom_way(need, self.devices, self._device_map)
@@ -67,6 +69,12 @@ class Chooser:
                 return self._gpus_first(need, full_before_next)
             case Strategy.AUTO:
                 return self._fastest_way(need)
+
+    def need(self, context_window: int) -> Need:
+        """What the model needs at a context window."""
+        if context_window not in self._needs:
+            self._needs[context_window] = Need(self.footprint, context_window, self._growths)
+        return self._needs[context_window]
 
     def seconds(self, way: Filling, context_window: int) -> float:
         """Predicted of one token while the context window is half full."""
@@ -83,10 +91,11 @@ class Chooser:
 
     def fits_without_disk(self, context_window: int, *, on_gpus: bool) -> bool:
         """Whether some way leaves nothing on disk, or, `on_gpus`, nothing off the GPUs."""
-        need = Need(self.footprint, context_window)
-        if self._gpu_ways(need).whole() is not None:
+        need = self.need(context_window)
+        ways = self._gpu_ways(need)
+        if ways.whole() is not None:
             return True
-        return not on_gpus and any(way.fits is not Fits.DISK for way in self._others(need))
+        return not on_gpus and (ways.rest_fits_ram() or _lies_in_ram(cpu_way(need, self.devices)))
 
     def _fastest_way(self, need: Need) -> Filling | None:
         """All on GPUs where that fits: on one alone, or else on all of them; the fastest answer otherwise."""
@@ -95,8 +104,15 @@ class Chooser:
         whole = self._fastest([*by_speed.alone(), *([spread] if spread else [])], need)
         if whole is not None:
             return whole
-        others = [way for way in (self._fullest_gpus(need), cpu_way(need, self.devices)) if way is not None]
-        return min(others, key=lambda way: self.answer_seconds(way, need.context_window), default=None)
+        return self._sooner_done(self._fullest_gpus(need), cpu_way(need, self.devices), need.context_window)
+
+    def _sooner_done(self, on_gpus: Filling | None, on_cpu: Filling | None, window: int) -> Filling | None:
+        """The way that answers sooner: the CPU alone has to make up for its slower prefill."""
+        if on_gpus is None or on_cpu is None:
+            return on_gpus or on_cpu
+        if self.seconds(on_gpus, window) <= self.seconds(on_cpu, window):
+            return on_gpus
+        return min((on_gpus, on_cpu), key=lambda way: self.answer_seconds(way, window))
 
     def _gpus_first(self, need: Need, cut: Cut) -> Filling | None:
         whole = self._gpu_ways(need).whole(cut)
@@ -108,14 +124,12 @@ class Chooser:
         ways = self._gpu_ways(need)
         return self._fastest(chain.from_iterable(map(ways.partial, cuts)), need)
 
-    def _others(self, need: Need) -> Iterator[Filling]:
-        yield from self._gpu_ways(need).partial()
-        without_gpu = cpu_way(need, self.devices)
-        if without_gpu is not None:
-            yield without_gpu
-
     def _gpu_ways(self, need: Need) -> GpuWays:
         return GpuWays(need, self.devices, self.devices.gpus)
 
     def _fastest(self, ways: Iterable[Filling], need: Need) -> Filling | None:
         return min(ways, key=lambda way: self.seconds(way, need.context_window), default=None)
+
+
+def _lies_in_ram(way: Filling | None) -> bool:
+    return way is not None and way.fits is not Fits.DISK
