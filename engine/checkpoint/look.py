@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.checkpoint.code import refuse_kernels
 from engine.checkpoint.config import ModelConfig, read_config
 from engine.checkpoint.consistency import check_consistency
-from engine.checkpoint.files import JsonObject, read_json
+from engine.checkpoint.files import JsonObject, read_json, shown
 from engine.checkpoint.gates import (
     has_weights,
     list_folder,
@@ -19,14 +19,14 @@ from engine.checkpoint.gates import (
     require_native,
 )
 from engine.checkpoint.native import native_class
-from engine.checkpoint.shapes import tensors_of
+from engine.checkpoint.shapes import is_known_packing, tensors_of
 from engine.checkpoint.tensors import StoredTensor, read_tensors
 from engine.checkpoint.verdict import Verdict
 from engine.errors import CheckpointError, DamagedCheckpoint
 
 _NOT_LOADABLE = "It can be planned, and not loaded as it is: "
-_NO_WEIGHTS = "Its weights are not in the folder; the plan comes from config.json alone."
-_UNKNOWN_FAMILY = "Only a dry run of its own class can tell the shapes of {family}."
+_CONFIG_ALONE = "The plan comes from config.json alone."
+_NO_WEIGHTS = f"Its weights are not in the folder. {_CONFIG_ALONE}"
 
 
 def look_at(folder: Path) -> Verdict:
@@ -61,16 +61,34 @@ def _tensors(
     """The tensors, whether they were read from headers, and what to say of that."""
     if not has_weights(names):
         derived = tensors_of(config, model)
-        unknown = () if derived else (_UNKNOWN_FAMILY.format(family=model.model_type or "this model"),)
-        return derived, False, (_NO_WEIGHTS, *unknown)
+        return derived, False, (_NO_WEIGHTS, *_doubts(derived, model))
     try:
         tensors = read_tensors(folder)
         check_consistency(model, tensors)
     except DamagedCheckpoint as error:
         if derived := tensors_of(config, model):
-            return derived, False, (f"{error.message} The plan comes from config.json alone.",)
+            return derived, False, (f"{error.message} {_CONFIG_ALONE}", *_doubts(derived, model))
         raise
     return tensors, True, ()
+
+
+def _doubts(derived: tuple[StoredTensor, ...], model: ModelConfig) -> tuple[str, ...]:
+    """What config.json alone leaves open."""
+    family = shown(model.model_type or "this model")
+    is_native = bool(native_class(model.model_type, model.architecture))
+    pairs = (
+        (not derived and is_native, f"Only a dry run of its own class can tell the shapes of {family}."),
+        (
+            not derived and not is_native,
+            f"Nothing here knows the shapes of {family}; its weights would tell.",
+        ),
+        (derived and not model.dtype, "config.json does not say the dtype; 4 bytes a weight are assumed."),
+        (
+            derived and model.quantization and not is_known_packing(model.quantization),
+            f"It is stored with {shown(model.quantization)}; its weights are counted unpacked.",
+        ),
+    )
+    return tuple(sentence for condition, sentence in pairs if condition)
 
 
 def _obstacles(folder: Path, names: list[str], config: JsonObject, model: ModelConfig) -> Iterator[str]:

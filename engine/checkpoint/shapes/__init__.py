@@ -15,13 +15,13 @@ from engine.checkpoint.shapes.family import Family
 from engine.checkpoint.shapes.gpt import GPT
 from engine.checkpoint.shapes.kinds import layer_words
 from engine.checkpoint.shapes.legacy import LEGACY
-from engine.checkpoint.shapes.packed import Entry, packed_entries, packing_of
+from engine.checkpoint.shapes.packed import Entry, is_known_packing, packed_entries, packing_of
 from engine.checkpoint.shapes.recurrent import RECURRENT
 from engine.checkpoint.shapes.words import Shape, Words, common_sizes
 from engine.checkpoint.tensors import DTYPE_BITS, StoredTensor
 from engine.errors import DamagedCheckpoint
 
-__all__ = ["FAMILIES", "tensors_of"]
+__all__ = ["FAMILIES", "is_known_packing", "tensors_of"]
 
 FAMILIES: dict[str, Family] = {**DENSE, **GPT, **EXPERT_FAMILIES, **RECURRENT, **LEGACY}
 """Every known family by `model_type`."""
@@ -57,25 +57,22 @@ def _family_name(config: JsonObject) -> str:
 
 
 def _entries(family: Family, fields: Fields, model: ModelConfig) -> Iterator[Entry]:
-    """Name, dtype and shape of every tensor, packed where config.json says how."""
+    """Name, dtype and shape of every tensor; those of the layers packed where config.json says how."""
     dtype = _DTYPES.get(model.dtype, _UNSAID)
-    packing = packing_of(fields, model)
-    for name, shape in _shapes(family, fields, model):
-        yield from packed_entries(name, dtype, shape, model, packing)
-
-
-def _shapes(family: Family, fields: Fields, model: ModelConfig) -> Iterator[tuple[str, Shape]]:
     sizes = common_sizes(fields, model)
     sizes |= family.words(fields, sizes)
-    yield from Words(fields, sizes).shapes(family.outside)
-    known: dict[tuple[tuple[str, int], ...], list[tuple[str, Shape]]] = {}
+    for name, shape in Words(fields, sizes).shapes(family.outside):
+        yield name, dtype, shape
+    packing = packing_of(fields, model)
+    alike: dict[tuple[tuple[str, int], ...], tuple[Entry, ...]] = {}
     for index in range(model.layers):
         own = layer_words(fields, model, sizes, index)
         key = tuple(own.items())
-        if key not in known:
-            known[key] = list(Words(fields, sizes | own).shapes(family.layer))
-        for name, shape in known[key]:
-            yield f"{family.layers}.{index}.{name}", shape
+        if key not in alike:
+            shapes = Words(fields, sizes | own).shapes(family.layer)
+            alike[key] = tuple(packed_entries(shapes, dtype, model.quantization, packing))
+        for name, stored_as, shape in alike[key]:
+            yield f"{family.layers}.{index}.{name}", stored_as, shape
 
 
 def _stored(name: str, shape: Shape, dtype: str) -> StoredTensor:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.fields import Fields
-from engine.checkpoint.layers import split_layer
 from engine.checkpoint.shapes.words import Shape
 
 Entry = tuple[str, str, Shape]
 """Name, dtype, shape."""
-_ROUTER = re.compile(r"\.(gate|router|wg)\.weight$")
-_EXPERT_STACK = re.compile(r"\.experts\.(gate_up|down)_proj$")
+_ROUTER = re.compile(r"(^|\.)(gate|router|wg)\.weight$")
+_EXPERT_STACK = re.compile(r"(^|\.)experts\.(gate_up|down)_proj$")
 _MATRIX_AXES = 2
 _WORD_BITS = 32
 _MXFP4_BLOCK = 32
@@ -35,12 +34,20 @@ class Packing(NamedTuple):
 
 
 def packed_entries(
-    name: str, dtype: str, shape: Shape, model: ModelConfig, packing: Packing
+    shapes: Iterable[tuple[str, Shape]], dtype: str, method: str, packing: Packing
 ) -> Iterator[Entry]:
-    """The tensors that are stored for one matrix; itself where its kind or the method leaves it."""
-    pack = _METHODS.get(model.quantization)
-    own = tuple(pack(name, shape, packing)) if pack else ()
-    yield from own or ((name, dtype, shape),)
+    """The tensors that are stored for those of one layer; what the method leaves alone stays as it is.
+
+    Args:
+        shapes: name and shape of each, unpacked.
+        dtype: of what stays.
+        method: of quantization; empty, or one that is not known here, leaves everything.
+        packing: how wide packed elements are.
+    """
+    pack = _METHODS.get(method)
+    for name, shape in shapes:
+        own = tuple(pack(name, shape, packing)) if pack else ()
+        yield from own or ((name, dtype, shape),)
 
 
 def is_known_packing(method: str) -> bool:
@@ -60,8 +67,7 @@ def packing_of(fields: Fields, model: ModelConfig) -> Packing:
 
 
 def _is_linear(name: str, shape: Shape) -> bool:
-    is_matrix = len(shape) == _MATRIX_AXES and name.endswith(".weight")
-    return is_matrix and split_layer(name) is not None and not _ROUTER.search(name)
+    return len(shape) == _MATRIX_AXES and name.endswith(".weight") and not _ROUTER.search(name)
 
 
 def _fp8(name: str, shape: Shape, _packing: Packing) -> Iterator[Entry]:
