@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from engine import GpuReading, MemoryReading, RamReading
+from engine import GpuReading, MemoryReading, RamReading, machine_limits, values
 from tui import cli
-from tui.verbs.checks import libraries, memory, places, terminal
+from tui.verbs.checks import libraries, memory, places, speed, terminal
 from tui.verbs.checks.finding import Finding, Status
 
 GIB = 2**30
@@ -184,6 +185,38 @@ def test_a_machine_without_a_gpu_says_why() -> None:
     findings = memory.judge(MemoryReading(at=0.0, ram=ram, gpu_note="no NVIDIA driver"))
     assert named(findings, "gpu").status is Status.WARN
     assert "no NVIDIA driver" in named(findings, "gpu").found
+
+
+def test_a_machine_that_was_never_measured_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path))
+    [finding] = speed.check_speed()
+    assert finding.status is Status.WARN
+    assert "--measure" in finding.advice
+
+
+def test_measured_limits_are_told_with_their_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VRAMBLE_HOME", str(tmp_path))
+    gpus = tuple(
+        values.GpuLimits(
+            device=f"gpu:{index}",
+            vram_bandwidth=4.8e12,
+            link_bandwidth=20e9,
+            flops={"bfloat16": 7e14},
+            op_seconds=6e-6,
+            context_bytes=500 << 20,
+            is_measured=index == 0,
+        )
+        for index in range(2)
+    )
+    limits = msgspec.structs.replace(
+        machine_limits(), measured_at=1000.0, ram_bandwidth=12.5e9, disk_bandwidth=3.8e9, gpus=gpus
+    )
+    findings = speed.judge(limits, now=1000.0 + 2 * 86400)
+    machine = named(findings, "limits")
+    assert machine.status is Status.OK
+    assert all(part in machine.found for part in ("12.5 GB/s", "3.8 GB/s", "2 d ago"))
+    assert "700.0 TFLOP/s" in named(findings, "limits gpu:0").found
+    assert named(findings, "limits gpu:1").status is Status.WARN
 
 
 @pytest.mark.parametrize(("broken", "code"), [({}, 0), ({"torch": {"problem": "ImportError: x"}}, 1)])

@@ -67,3 +67,25 @@ def test_a_sound_model_is_checked_by_name(capsys: pytest.CaptureFixture[str]) ->
 def test_a_check_as_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["models", "--check", "owner/cached", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "owner/cached"
+
+
+def test_every_model_that_fits_has_a_predicted_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    models = listed(capsys, "--ram", "4GiB")
+    assert models["tiny"]["decode_tps"] > 0
+    assert models["tiny"]["is_measured"] is False
+    assert models["old"]["decode_tps"] is None
+    assert listed(capsys, "--ram", "0", "--disk", "0")["tiny"]["decode_tps"] is None
+
+
+def test_the_table_says_that_speeds_are_typical_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["models"]) == 0
+    said = capsys.readouterr().out
+    assert "tok/s" in said
+    assert "--measure" in said.splitlines()[-1]
+
+
+def test_no_engine_is_started_for_a_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("engine.process.EngineProcess.start", lambda _: pytest.fail("an engine was started"))
+    assert listed(capsys)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine import find_model
 from tests.tui.verbs import folders
 from tests.tui.verbs.scripts import use_scripted_engine
 from tui import cli
@@ -225,3 +226,9 @@ def test_a_plan_writes_nothing_into_the_models_folder(folder: str) -> None:
     before = sorted(Path(folder).iterdir())
     assert cli.run(["plan", folder, "--json"]) == 0
     assert sorted(Path(folder).iterdir()) == before
+
+
+def test_the_guide_is_planned_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    document = planned(capsys, "guide", "--gpu", "90=20GiB")
+    assert document["model"]["folder"] == str(find_model("guide").folder)
+    assert document["fits"] == "gpu"
