@@ -108,6 +108,14 @@ def _list(models: Sequence[engine.LocalModel], fitting: Fitting, *, as_json: boo
         output.write_line(_TYPICAL)
 
 
+def fits_phrase(placement: values.Placement) -> str:
+    """How a model fits, in few words."""
+    has_gpu = any(device.device.startswith("gpu:") for device in placement.devices)
+    if placement.fits is values.Fits.GPU_RAM and not has_gpu:
+        return "fits in RAM"
+    return _FITS[placement.fits]
+
+
 def _row(judged: Judged) -> list[str]:
     model, placement = judged.model, judged.placement
     return [
@@ -116,7 +124,7 @@ def _row(judged: Judged) -> list[str]:
         model.format,
         format_window(model.context_window) if model.context_window else "",
         format_speed(judged.decode_tps) if judged.decode_tps else "",
-        _FITS[placement.fits] if placement else judged.problem,
+        fits_phrase(placement) if placement else judged.problem,
     ]
 
 
@@ -155,6 +163,6 @@ def _check(name: str, settings: Settings, fitting: Fitting, *, as_json: bool) ->
         }
         output.write_json(found)
         return
-    output.write_line(f"{model.name} is sound, and {_FITS[placement.fits]}.")
+    output.write_line(f"{model.name} is sound, and {fits_phrase(placement)}.")
     for sentence in verdict.warnings:
         output.write_line(f"- {sentence}")

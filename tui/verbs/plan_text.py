@@ -57,10 +57,17 @@ def _placed(plan: Plan) -> Iterator[str]:
         yield ""
         yield from table_lines(["modules", "bytes", "tier", "device"], _runs(placement), numbers=" r")
     yield ""
-    yield _FITS[placement.fits]
+    yield _fits(placement)
     if placement.forecast:
         yield ""
         yield from _forecast(placement.forecast)
+
+
+def _fits(placement: values.Placement) -> str:
+    has_gpu = any(device.device.startswith("gpu:") for device in placement.devices)
+    if placement.fits is values.Fits.GPU_RAM and not has_gpu:
+        return "It fits into RAM."
+    return _FITS[placement.fits]
 
 
 def _device_row(device: values.DevicePlan) -> list[str]:

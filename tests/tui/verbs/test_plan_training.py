@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,19 @@ def test_without_the_flag_nothing_is_said_of_training(
 ) -> None:
     assert cli.run(["plan", folder, "--json"]) == 0
     assert "training" not in json.loads(capsys.readouterr().out)
+
+
+def test_every_key_of_the_document_is_in_the_docs(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["plan", folder, "--json", "--train", "lora", "--gpu", "0=1MiB"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    docs = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
+    document["device_map"] = {}
+    missing = {key for key in _keys(document) if f"`{key}" not in docs}
+    assert not missing
+
+
+def _keys(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _keys(inner)
