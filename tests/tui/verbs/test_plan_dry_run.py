@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -90,3 +93,29 @@ def test_a_repository_with_code_is_planned_without_it(
     assert document["model"]["architecture"] == "ChatGLMModel"
     assert document["is_exact"] is False
     assert document["kv_bytes_per_token"] == 28 * 2 * 4096 * 2
+
+
+def test_the_largest_llama_is_planned_within_six_seconds_of_work(tmp_path: Path) -> None:
+    fields: dict[str, object] = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 16384,
+        "intermediate_size": 53248,
+        "num_hidden_layers": 126,
+        "num_attention_heads": 128,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "max_position_embeddings": 131072,
+        "torch_dtype": "bfloat16",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    words = [sys.executable, "-m", "tui", "plan", str(tmp_path / "config.json"), "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    document = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert document["model"]["parameters"] == 405_853_388_800
+    assert document["kv_bytes_per_token"] == 126 * 2 * 8 * 128 * 2
+    # Seconds of work, not of the clock, which other processes on this machine share.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 6
