@@ -34,7 +34,10 @@ class Backend(Protocol):
         """Place a model's layers against the budgets, without loading it."""
 
     def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
-        """Load a model in place of the one before; raise LoadCancelled when cancelled."""
+        """Load a model in place of the one before, which is gone even where this fails.
+
+        Raises LoadCancelled when cancelled.
+        """
 
     def generate(self, command: Generate, cancelled: Cancelled) -> Iterator[Event]:
         """Yield TurnStarted, then PrefillProgress, TextDelta, MemoryLedger, and last TurnFinished."""

@@ -28,6 +28,7 @@ from engine.events import (
     EngineReady,
     Event,
     Failed,
+    ModelLoaded,
     ModelUnloaded,
     TurnFinished,
 )
@@ -140,14 +141,23 @@ class Engine:
                 return backend.plan(command)
 
     def _load(self, command: LoadModel) -> None:
+        had_model, self._has_model = self._has_model, False
+        try:
+            loaded = self._loaded(command)
+            self._has_model = True
+        finally:
+            # The model before was dropped for this one; its end answers no command.
+            if had_model and not self._has_model:
+                self._outbox.send(ModelUnloaded(), 0)
+        self._send(loaded, command)
+
+    def _loaded(self, command: LoadModel) -> ModelLoaded:
         cancelled = self._watcher(command)
         loaded = self._backend().load(command, lambda event: self._send(event, command), cancelled)
         if cancelled():
-            self._has_model = False
             self._backend().unload()
             raise LoadCancelled("The load was stopped.")
-        self._has_model = True
-        self._send(loaded, command)
+        return loaded
 
     def _generate(self, command: Generate) -> None:
         if not self._has_model:

@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from engine.backend import Cancelled, Emit
-from engine.checkpoint import inspect_folder
+from engine.checkpoint import Verdict, inspect_folder
 from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
 from engine.errors import DamagedCheckpoint, EngineError, NoModelLoaded
 from engine.events import DryRunDone, Event, Inspected, ModelLoaded, Planned
@@ -29,10 +29,11 @@ from engine.hf.loaded import LoadedModel
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
+from engine.memory import read_memory
 from engine.offload import make_folder, parent_folder
-from engine.plan import place, require_real_devices
-from engine.plan.shelf import keep_blueprint
-from engine.values import BudgetRequest, LoadStage, Placement, Tier
+from engine.plan import footprint_of, live_budgets, place, require_real_devices, require_room
+from engine.plan.shelf import keep_blueprint, known_blueprint
+from engine.values import BudgetRequest, DeviceLedger, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
 
@@ -68,7 +69,8 @@ class HFBackend:
 
     def plan(self, command: PlanLoad) -> Planned:
         """Place a model's layers against the budgets, without loading it."""
-        return Planned(model=command.model, placement=_place(command))
+        held = self._loaded.ledgers() if self._loaded else ()
+        return Planned(model=command.model, placement=_place(command, held))
 
     def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
         """Load a model in place of the one before; raise LoadCancelled when cancelled."""
@@ -105,6 +107,8 @@ class HFBackend:
         placement = command.placement or _place(command)
         require_real_devices(placement)
         require_gpus(placement)
+        if command.placement and placement.devices:
+            _require_room(placement, verdict, command.budgets)
         if any(layer.tier is Tier.DISK for layer in placement.layers):
             self._offload_folder = make_folder(placement.offload_folder or parent_folder(BudgetRequest()))
         tokenizer = load_tokenizer(verdict.folder)
@@ -129,13 +133,24 @@ class HFBackend:
         )
 
 
-def _place(command: PlanLoad | LoadModel) -> Placement:
+def _place(command: PlanLoad | LoadModel, own: tuple[DeviceLedger, ...] = ()) -> Placement:
     return place(
         command.model.folder,
         context_window=command.context_window,
         quantization=command.quantization,
         budgets=command.budgets,
+        strategy=command.strategy,
+        device_map=command.device_map,
+        own=own,
+        pid=os.getpid(),
     )
+
+
+def _require_room(placement: Placement, verdict: Verdict, budgets: BudgetRequest) -> None:
+    """Hold a ready-made placement against what is free now, whatever was allowed when it was made."""
+    footprint = footprint_of(verdict, placement.quantization, known_blueprint(verdict.folder))
+    free = BudgetRequest(disk_folder=placement.offload_folder or budgets.disk_folder)
+    require_room(placement, footprint, live_budgets(free, read_memory(os.getpid())))
 
 
 def _warm_up(runner: Runner, tokenizer: TextTokenizer) -> None:

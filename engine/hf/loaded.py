@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import msgspec
 
 from engine.hf.decode import Runner
-from engine.hf.ledger import Weights
+from engine.hf.ledger import Weights, ledgers
 from engine.hf.prompt import PromptWriter
 from engine.hf.protocols import TextTokenizer
 from engine.hf.template import PLAIN_STOPS
 from engine.hf.window import Window
-from engine.values import SamplingParams
+from engine.values import DeviceLedger, SamplingParams
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class LoadedModel:
     sampling: SamplingParams
     weights: Weights
     tags_anywhere: bool
+
+    def ledgers(self) -> tuple[DeviceLedger, ...]:
+        """Count what it holds on each device now."""
+        return ledgers(self.weights, self.runner.kv.bytes_by_device())
 
     def sampling_for(self, asked: SamplingParams) -> SamplingParams:
         """Fill what was not asked for with the checkpoint's own, and the plain transcript's stops."""

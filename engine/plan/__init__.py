@@ -14,6 +14,7 @@ from engine.plan.custom_map import DeviceMap
 from engine.plan.footprint import Footprint, Module, footprint_of
 from engine.plan.limits import machine_limits
 from engine.plan.placement import placement_for, require_real_devices
+from engine.plan.recheck import require_room
 from engine.plan.shelf import known_blueprint
 from engine.values import BudgetRequest, DeviceLedger, Fits, Placement, Quantization, Strategy
 
@@ -25,6 +26,7 @@ __all__ = [
     "place",
     "placement_for",
     "require_real_devices",
+    "require_room",
 ]
 
 ALL_THAT_IS_FREE = BudgetRequest()
@@ -71,6 +73,13 @@ def place(  # noqa: PLR0913 - each is one wish of the person, with a default
         other=lambda asked: footprint_of(verdict, asked, blueprint),
     )
     if placement.fits is Fits.NO:
-        hint = "Ask for a shorter context window, free memory, or allow more with --ram and --disk."
-        raise DoesNotFit(placement.reasons[0], hint)
+        raise DoesNotFit(placement.reasons[0], _hint(placement))
     return placement
+
+
+def _hint(placement: Placement) -> str:
+    if placement.alternatives:
+        return placement.alternatives[0].change
+    if placement.strategy is Strategy.CUSTOM:
+        return "Send less to that device, or ask for a shorter context window."
+    return "Ask for a shorter context window, free memory, or allow more with --ram and --disk."

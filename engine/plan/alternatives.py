@@ -145,7 +145,7 @@ def _with_more_ram(case: Case) -> Iterator[Alternative]:
         return
     more = way.of("ram").predicted_bytes - devices.ram.free_bytes
     if more > 0:
-        change = f"Give it {gib(more)} more RAM: it then fits {_PLACES[way.fits]}."
+        change = f"{_get(devices.ram, '--ram')} {gib(more)} more RAM: it then fits {_PLACES[way.fits]}."
         yield _alternative(chooser, way, case.context_window, change, ram_bytes=more)
 
 
@@ -161,8 +161,13 @@ def _with_more_disk(case: Case) -> Iterator[Alternative]:
     disk = way.of("disk")
     more = disk.weight_bytes - (disk.budget_bytes - _ENDLESS) - devices.disk.free_bytes
     if more > 0:
-        change = f"Give it {gib(more)} more of the disk: it then fits {_PLACES[way.fits]}."
+        get = _get(devices.disk, "--disk")
+        change = f"{get} {gib(more)} more of the disk: it then fits {_PLACES[way.fits]}."
         yield _alternative(chooser, way, case.context_window, change, disk_bytes=more)
+
+
+def _get(budget: Budget, flag: str) -> str:
+    return f"Allow (with {flag})" if budget.given else "Free"
 
 
 def _endless(budget: Budget) -> Budget:
