@@ -62,15 +62,15 @@ def _derived_type(fields: Fields, index: int) -> str:
         return HYBRID
     if fields.find("full_attention_interval", "attn_layer_period", "attn_layer_indices") is not None:
         return FULL if _is_attention_layer(fields, index) else LINEAR
-    listed = fields.find("full_attn_idxs")
-    if isinstance(listed, list):
+    listed = fields.numbers("full_attn_idxs")
+    if listed is not None:
         return FULL if index in listed else CONVOLUTION
     return SLIDING if fields.find("sliding_window") and _is_sliding(fields, index) else FULL
 
 
 def _is_attention_layer(fields: Fields, index: int) -> bool:
-    indices = fields.find("attn_layer_indices")
-    if isinstance(indices, list):
+    indices = fields.numbers("attn_layer_indices")
+    if indices is not None:
         return index in indices
     if fields.find("full_attention_interval") is not None:
         return (index + 1) % fields.integer("full_attention_interval") == 0

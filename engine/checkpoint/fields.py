@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from engine.checkpoint.defaults import DEFAULTS
@@ -27,6 +26,8 @@ class Fields:
         parts = [part for name in _TEXT_CONFIGS if isinstance(part := config.get(name), dict)]
         self.text: JsonObject = parts[0] if parts else config
         self.defaults: Mapping[str, object] = DEFAULTS.get(self.family, {})
+        self._lists: dict[str, tuple[str, ...]] = {}
+        self._sets: dict[str, frozenset[int]] = {}
 
     @property
     def family(self) -> str:
@@ -75,7 +76,7 @@ class Fields:
         return max(numbers)
 
     def positive(self, *names: str) -> float:
-        """A finite number above zero, or 0 where the field is absent.
+        """A number above zero and no larger than LARGEST, or 0 where the field is absent.
 
         Raises:
             DamagedCheckpoint: the field is something else.
@@ -83,7 +84,7 @@ class Fields:
         value = self.find(*names)
         if value is None:
             return 0.0
-        if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        if not isinstance(value, int | float) or not 0 < value <= LARGEST:
             raise DamagedCheckpoint(f"config.json says {shown(value)} for {names[0]}.", _HINT)
         return float(value)
 
@@ -103,7 +104,18 @@ class Fields:
         return Fields(value if isinstance(value, dict) else {})
 
     def strings(self, name: str) -> tuple[str, ...]:
-        """A list's strings."""
-        value = self.find(name)
-        items = value if isinstance(value, list) else []
-        return tuple(item for item in items if isinstance(item, str))
+        """A list's strings; none where the field is absent or something else."""
+        if name not in self._lists:
+            value = self.find(name)
+            items = value if isinstance(value, list) else []
+            self._lists[name] = tuple(item for item in items if isinstance(item, str))
+        return self._lists[name]
+
+    def numbers(self, name: str) -> frozenset[int] | None:
+        """A list's whole numbers; None where the field is absent or something else."""
+        if name not in self._sets:
+            value = self.find(name)
+            if not isinstance(value, list):
+                return None
+            self._sets[name] = frozenset(item for item in value if isinstance(item, int))
+        return self._sets[name]

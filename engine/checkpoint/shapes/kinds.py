@@ -42,8 +42,7 @@ def _is_sparse(fields: Fields, index: int) -> bool:
     listed = fields.strings("mlp_layer_types")
     if index < len(listed):
         return listed[index] == "sparse"
-    dense_only = fields.find("mlp_only_layers")
-    if isinstance(dense_only, list) and index in dense_only:
+    if index in (fields.numbers("mlp_only_layers") or ()):
         return False
     first = fields.integer("first_k_dense_replace", "moe_layer_start_index", low=0, high=_MOST, default=0)
     last = fields.find("moe_layer_end_index")

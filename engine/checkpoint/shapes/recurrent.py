@@ -89,9 +89,9 @@ _LFM = (
 def _mamba_words(fields: Fields, sizes: Mapping[str, int]) -> Sizes:
     """Mamba's own: the rank of its time steps may be "auto", a sixteenth of the width."""
     hidden = sizes["hidden"]
-    said = fields.find("time_step_rank", "mamba_dt_rank")
     names = ("time_step_rank", "mamba_dt_rank")
-    rank = math.ceil(hidden / 16) if said in {None, "auto"} else fields.integer(*names, high=_WIDEST)
+    is_derived = fields.string(*names) == "auto" or fields.find(*names) is None
+    rank = math.ceil(hidden / 16) if is_derived else fields.integer(*names, high=_WIDEST)
     return {
         "mixer_inner": int((fields.positive("expand", "mamba_expand") or 2) * hidden),
         "rank": rank,
