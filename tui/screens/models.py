@@ -49,7 +49,7 @@ class Judge(Protocol):
 _COLUMNS = (
     Column("size", 9, is_right=True),
     Column("fits", 7),
-    Column("tok/s", 6, is_right=True),
+    Column("speed", 10, is_right=True),
     Column("context", 7, is_right=True),
     Column("format", 8),
     Column("used", 6, is_right=True),
@@ -238,6 +238,10 @@ class ModelsScreen(Dialog[ModelChoice]):
         """Move in the list while the search line has the focus."""
         argument = "" if amount is None else amount
         await self.query_one(ChoiceList).run_action(f"{action}({argument})")
+
+
+def _speed(outlook: Outlook | None) -> str:
+    return format_speed(outlook.decode_tps) if outlook and outlook.decode_tps else ""
 
 
 def detail_rows(entry: ModelEntry, width: int, outlook: Outlook | None = None) -> list[Row]:

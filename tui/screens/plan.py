@@ -63,7 +63,6 @@ _ACTIONS = {
     "plan_page": (("pageup", "page(-1)"), ("pagedown", "page(1)")),
 }
 """By the command's name, its keys and what they do; `tui/commands.py` declares them."""
-_LOW = 30
 
 
 class PlanScreen(Dialog["PlanLoad"]):
@@ -197,7 +196,7 @@ class PlanScreen(Dialog["PlanLoad"]):
         speeds = self.state.speeds()
         if speeds is not None:
             self._forecast.show_rows(forecast_rows(speeds, self._forecast.content_size.width))
-        page = self.state.page(is_low=self.size.height < _LOW)
+        page = self.state.page(self.size.height)
         if page is not None:
             self._view.show_page(page)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.events import ModelLoaded
     from engine.values import Alternative, Budget, TurnUsage
 
-_MANY_DEVICES = 3
+_LINES_OF_A_DEVICE, _LINES_OF_THE_REST = 4, 24
 _ALWAYS = ("ram", "disk")
 _IMAGINED_BYTES = 192 * GIB
 """The most that keys give to a GPU that this machine does not have; more can be typed."""
@@ -149,16 +149,12 @@ class PlanState:
         rooms = (budget.free_bytes for budget in self._free() if budget.device == device.device)
         return next(rooms, device.budget_bytes)
 
-    def page(self, *, is_low: bool) -> PlanPage | None:
-        """What the page shows of the plan; None before there is one.
-
-        Args:
-            is_low: there are few lines.
-        """
+    def page(self, lines: int) -> PlanPage | None:
+        """What the page shows of the plan, on a screen of so many lines; None before there is one."""
         if self.plan is None:
             return None
         devices = tuple(self._view(device) for device in self.devices)
-        is_compact = is_low or len(devices) > _MANY_DEVICES
+        is_compact = len(devices) * _LINES_OF_A_DEVICE > lines - _LINES_OF_THE_REST
         return PlanPage(self.plan.placement, devices, self.chosen, is_compact)
 
     def _view(self, device: DevicePlan) -> DeviceView:
