@@ -24,7 +24,7 @@ from engine.hf.load import COMPUTED, LOCAL, attention_of
 from engine.hf.protocols import CausalModel
 
 BUILD_SECONDS = 20.0
-FORWARD_SECONDS = 40.0
+FORWARD_SECONDS = 15.0
 STORED_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _HINT = "Get config.json again from where the model came from, or update transformers."
 _UNKNOWN = "It can be planned from its headers; vramble runs no code from a repository."

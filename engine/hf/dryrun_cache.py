@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from engine.blueprints import CacheGrowth
 from engine.hf.decode import Runner
 from engine.hf.dryrun_tally import address, tensors_in
+from engine.hf.kv import KVCache
+from engine.hf.protocols import CacheLayer
 
 _SHORTEST = (2, 3)
-_FAR = 8192
-_LONGEST_LIST = 1 << 20
+_NEAREST = 8
+_NEAR = 600
+"""Tokens; caches that know no window grow at one rate from there on."""
 
 
 def cache_growths(runner: Runner, layers: int, context_window: int) -> list[CacheGrowth]:
@@ -24,22 +28,22 @@ def cache_growths(runner: Runner, layers: int, context_window: int) -> list[Cach
         context_window: tokens the model was made for.
     """
     windows = [getattr(layer, "sliding_window", None) or 0 for layer in runner.kv.cache.layers]
-    far = max(8, min(context_window, _LONGEST_LIST, max(_FAR, 2 * max(windows, default=0))))
-    held: dict[int, list[int]] = {}
-    for length in (*_SHORTEST, far // 2, far):
-        fill(runner, length)
-        held[length] = [cache_bytes(layer) for layer in runner.kv.cache.layers[:layers]]
+    far = max(_NEAREST, min(context_window, max(_NEAR, 2 * max(windows, default=0))))
+    runner.kv.drop()
+    held = {length: _held_at(runner, layers, length) for length in (*_SHORTEST, far // 2, far)}
     present = min(map(len, held.values()))
     return [
         growth_of(index, {length: sizes[index] for length, sizes in held.items()}) for index in range(present)
     ]
 
 
-def fill(runner: Runner, length: int) -> None:
-    """Start over with a cache of `length` tokens, the last one computed alone, as decode does."""
-    runner.kv.drop()
-    runner.feed([0] * (length - 1))
-    runner.feed([0])
+def _held_at(runner: Runner, layers: int, length: int) -> list[int]:
+    """Fill the caches further, the last token alone, as decode does, and return what each of them holds."""
+    lacking = length - len(runner.kv.token_ids)
+    for tokens in (lacking - 1, 1):
+        if tokens:
+            runner.feed([0] * tokens)
+    return [cache_bytes(layer) for layer in runner.kv.cache.layers[:layers]]
 
 
 def growth_of(layer: int, held: Mapping[int, int]) -> CacheGrowth:
@@ -77,6 +81,32 @@ def cache_bytes(layer: object) -> int:
     """Return the bytes of the storages that a cache layer keeps alive."""
     storages = {address(tensor): tensor.untyped_storage().nbytes() for tensor in cache_tensors(layer)}
     return sum(storages.values())
+
+
+def stretches(layer: CacheLayer, growth: CacheGrowth) -> bool:
+    """Say whether keys and values are all that grows in a cache layer."""
+    if not growth.bytes_per_token:
+        return True
+    if not isinstance(layer, DynamicLayer) or not layer.is_initialized:
+        return False
+    row = layer.keys[..., :1, :].numel() + layer.values[..., :1, :].numel()
+    return bool(row * layer.keys.itemsize == growth.bytes_per_token)
+
+
+def stretch(kv: KVCache, growths: Sequence[CacheGrowth], tokens: int) -> None:
+    """Make a cache look as if it held `tokens` tokens, without computing them."""
+    for layer, growth in zip(kv.cache.layers, growths, strict=False):
+        if growth.bytes_per_token:
+            held = min(tokens, growth.longest_tokens - 1) if growth.longest_tokens else tokens
+            layer.keys = _of_length(layer.keys, held)
+            layer.values = _of_length(layer.values, held)
+            if hasattr(layer, "cumulative_length"):
+                layer.cumulative_length = tokens
+    kv.extend([0] * (tokens - len(kv.token_ids)))
+
+
+def _of_length(tensor: torch.Tensor, tokens: int) -> torch.Tensor:
+    return tensor.new_empty((*tensor.shape[:-2], tokens, tensor.shape[-1]))
 
 
 def compact(layers: Sequence[object]) -> None:

@@ -13,7 +13,15 @@ import torch
 from engine.blueprints import ActivationPeak, CacheGrowth
 from engine.checkpoint import ModelConfig
 from engine.hf.decode import LARGEST_CHUNK, Runner
-from engine.hf.dryrun_cache import cache_bytes, cache_growths, cache_tensors, compact, fill, growth_bytes
+from engine.hf.dryrun_cache import (
+    cache_bytes,
+    cache_growths,
+    cache_tensors,
+    compact,
+    growth_bytes,
+    stretch,
+    stretches,
+)
 from engine.hf.dryrun_layers import enough_layers, kinds_of, shortened
 from engine.hf.dryrun_tally import NoDevice, Tally, address
 from engine.hf.protocols import CausalModel
@@ -24,7 +32,7 @@ SAMPLING_BYTES = 16
 _FEW = 8
 _FARTHEST = 32768
 """Tokens; from half of it on, all that is held grows evenly, so longer prompts need not be followed."""
-_WHOLE_STEP = 4
+_MOST_OPS = 4000
 
 
 class Seen(NamedTuple):
@@ -84,13 +92,40 @@ class Rehearsal:
 
     def seen(self, config: ModelConfig) -> Seen:
         """Return what the whole model does."""
-        self._growths = cache_growths(self._runner, len(self._layers), config.context_window)
-        if self._continues():
-            peaks = self._chunked_peaks(config.context_window)
-        else:
-            peaks = self._whole_peaks(config.context_window)
-        floor = config.vocab_size * SAMPLING_BYTES
-        return Seen(self._caches(), _rising(peaks, floor), self._step_ops())
+        window = config.context_window
+        self._growths = cache_growths(self._runner, len(self._layers), window)
+        chunk = min(LARGEST_CHUNK, window) if self._continues() else 0
+        peaks = [self._peak(length, chunk or length) for length in self._lengths(window, chunk)]
+        if peaks[-1].context_tokens < window:
+            peaks.append(_farther(peaks[-2], peaks[-1], window))
+        return Seen(self._caches(), _rising(peaks, config.vocab_size * SAMPLING_BYTES), self._step_ops())
+
+    def _lengths(self, context_window: int, chunk: int) -> list[int]:
+        """Return the lengths between which everything grows evenly, at most.
+
+        Args:
+            context_window: tokens; the last length lies there, or as far as following is worth it.
+            chunk: tokens computed at once; 0 where prompts are computed whole.
+        """
+        shortest = min(LARGEST_CHUNK, context_window)
+        can_stretch = chunk and all(map(stretches, self._runner.kv.cache.layers, self._growths))
+        farthest = context_window if can_stretch else min(context_window, self._reach())
+        bounds = {growth.longest_tokens + chunk for growth in self._growths if growth.longest_tokens}
+        lengths = {farthest // 2, farthest, *bounds, *_powers(shortest, farthest)}
+        return sorted(length for length in lengths if shortest <= length <= farthest)
+
+    def _reach(self) -> int:
+        """Return how long a prompt is worth following: classes that loop over tokens take their time."""
+        counts = [self._prompt_ops(tokens) for tokens in (LARGEST_CHUNK // 2, LARGEST_CHUNK)]
+        per_chunk = 2 * (counts[1] - counts[0])
+        affordable = _MOST_OPS * LARGEST_CHUNK // per_chunk if per_chunk else _FARTHEST
+        return min(_FARTHEST, max(2 * LARGEST_CHUNK, affordable))
+
+    def _prompt_ops(self, tokens: int) -> int:
+        self._runner.kv.drop()
+        with Tally(self._weights) as tally:
+            self._runner.feed([0] * tokens)
+        return int(tally.ops)
 
     def _caches(self) -> tuple[CacheGrowth, ...]:
         known = [(index, alike) for index, alike in enumerate(self._alike) if alike < len(self._growths)]
@@ -99,7 +134,9 @@ class Rehearsal:
 
     def _continues(self) -> bool:
         """Say whether a chunk behind others reads every state that they left."""
-        stateful = [g.layer for g in self._growths if g.constant_bytes]
+        stateful = [growth.layer for growth in self._growths if growth.constant_bytes]
+        if not stateful:
+            return True
         self._runner.kv.drop()
         self._runner.feed([0] * _FEW)
         with Tally(self._weights) as tally:
@@ -107,26 +144,6 @@ class Rehearsal:
             tally.unread = {address(tensor) for layer in kept for tensor in cache_tensors(layer)}
             self._runner.feed([0] * _FEW)
         return not tally.unread
-
-    def _chunked_peaks(self, context_window: int) -> list[ActivationPeak]:
-        """Return the peaks at lengths between which everything grows evenly."""
-        shortest = min(LARGEST_CHUNK, context_window)
-        farthest = min(context_window, _FARTHEST)
-        bounds = {growth.longest_tokens + LARGEST_CHUNK for growth in self._growths if growth.longest_tokens}
-        lengths = {2 * LARGEST_CHUNK, *bounds, _FARTHEST // 2, farthest}
-        peaks = [
-            self._peak(length, shortest) for length in sorted({shortest, *lengths}) if length <= farthest
-        ]
-        if context_window > farthest:
-            peaks.append(_farther(peaks[-2], peaks[-1], context_window))
-        return peaks
-
-    def _whole_peaks(self, context_window: int) -> list[ActivationPeak]:
-        """Return the peaks of prompts that are computed at once."""
-        lengths = [context_window]
-        while lengths[-1] > LARGEST_CHUNK:
-            lengths.append(max(LARGEST_CHUNK, lengths[-1] // _WHOLE_STEP))
-        return [self._peak(length, length) for length in reversed(lengths)]
 
     def _peak(self, length: int, chunk: int) -> ActivationPeak:
         """Follow the last chunk of a prompt."""
@@ -147,13 +164,30 @@ class Rehearsal:
         )
 
     def _prefill(self, tokens: int, chunk: int) -> list[torch.Tensor]:
-        """Fill the cache as chunks would have left it, and return the last one's logits, which stay alive."""
+        """Fill the cache as chunks would have left it, and return the last one's logits, which stay alive.
+
+        What has been appended to a bounded cache lies in a larger storage until the next chunk.
+        """
         self._runner.kv.drop()
-        if tokens > chunk:
-            self._runner.feed([0] * (tokens - chunk))
-            with torch.inference_mode():
-                compact(self._runner.kv.cache.layers)
-        return [self._runner.feed([0] * min(tokens, chunk))] if tokens else []
+        is_bounded = any(growth.longest_tokens for growth in self._growths)
+        filled = max(0, tokens - chunk) if is_bounded else tokens
+        logits = []
+        if filled:
+            logits = [self._runner.feed([0] * min(filled, chunk))]
+            self._lengthen(filled)
+        if tokens > filled:
+            logits = [self._runner.feed([0] * (tokens - filled))]
+        return logits
+
+    @torch.inference_mode()
+    def _lengthen(self, tokens: int) -> None:
+        """Make the cache hold more tokens, not computed where keys and values are all that grows."""
+        kv = self._runner.kv
+        if all(map(stretches, kv.cache.layers, self._growths)):
+            stretch(kv, self._growths, tokens)
+        elif tokens > len(kv.token_ids):
+            self._runner.feed([0] * (tokens - len(kv.token_ids)))
+            compact(kv.cache.layers)
 
     @contextmanager
     def _crediting(self, tally: Tally, before: int, length: int) -> Iterator[None]:
@@ -180,7 +214,8 @@ class Rehearsal:
 
     def _step_ops(self) -> int:
         """Count one decode step's operations, those of the layers left out as of their like."""
-        fill(self._runner, _FEW)
+        self._runner.kv.drop()
+        self._runner.feed([0] * _FEW)
         tally = Tally(self._weights)
         by_layer: dict[int, int] = {}
         with ExitStack() as hooks:
@@ -196,6 +231,15 @@ class Rehearsal:
             with tally:
                 self._runner.feed([0])
         return tally.ops + sum(count * by_layer.get(index, 0) for index, count in self._missing.items())
+
+
+def _powers(shortest: int, farthest: int) -> Iterator[int]:
+    """Yield lengths, each twice or four times as long as the one before."""
+    yield shortest
+    length = 2 * shortest
+    while length < farthest:
+        yield length
+        length *= 4
 
 
 def _farther(left: ActivationPeak, right: ActivationPeak, length: int) -> ActivationPeak:
