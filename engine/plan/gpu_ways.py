@@ -11,6 +11,7 @@ from engine.plan.devices import Devices
 from engine.plan.draft import Draft, Filling, disk_need
 from engine.plan.module import Module
 from engine.plan.need import Need
+from engine.plan.row import Row
 from engine.plan.spread import full_before_next
 from engine.values import Budget, Tier
 
@@ -29,13 +30,17 @@ class _Split(NamedTuple):
         moved: off the GPUs, in forward order.
         first: index of the first GPU in use, which computes them, too.
         layers: how many of the main list are kept.
+        moved_kv_bytes: their KV cache, which lies where they are computed.
+        buffer_bytes: held there while one of them is at work.
     """
 
-    kept: list[Module]
+    kept: Sequence[Module]
     ends: list[int]
-    moved: list[Module]
+    moved: Sequence[Module] = ()
     first: int = 0
     layers: int = 0
+    moved_kv_bytes: int = 0
+    buffer_bytes: int = 0
 
 
 class GpuWays:
@@ -62,9 +67,6 @@ class GpuWays:
             for gpu in order
         ]
         self._ram_room = devices.ram.free_bytes - devices.ram_runtime_bytes(has_gpus=True)
-        self._kept_sums = list(accumulate((layer.bytes for layer in need.layers), initial=0))
-        self._kv_sums = list(accumulate((need.kv[layer.name] for layer in need.layers), initial=0))
-        self._widest = max((layer.plain_bytes for layer in need.layers), default=0)
 
     def whole(self, cut: Cut = full_before_next) -> Filling | None:
         """Every module on the GPUs; None where they do not fit.
@@ -75,7 +77,7 @@ class GpuWays:
         if self._ram_room < 0:
             return None
         ends = cut(self._sums(self._need.modules), self._rooms)
-        return self._filled(_Split(self._need.modules, ends, [])) if ends else None
+        return self._filled(_Split(self._need.modules, ends)) if ends else None
 
     def alone(self) -> Iterator[Filling]:
         """Every module on one GPU, for each one that holds them all."""
@@ -83,7 +85,7 @@ class GpuWays:
             rooms = [room if at == index else 0 for at in range(len(self._rooms))]
             ends = full_before_next(self._sums(self._need.modules), rooms)
             if ends and self._ram_room >= 0:
-                yield self._filled(_Split(self._need.modules, ends, []))
+                yield self._filled(_Split(self._need.modules, ends))
 
     def partial(self, cut: Cut = full_before_next) -> Iterator[Filling]:
         """For each choice of modules outside the main list, the way that moves the fewest layers off.
@@ -102,9 +104,10 @@ class GpuWays:
 
     def _splits(self, cut: Cut = full_before_next) -> Iterator[_Split]:
         for left_out in self._choices() if self._ram_room >= 0 else ():
+            row = Row(self._need, left_out)
             best: _Split | None = None
             for first in range(len(self._order)):
-                split = self._fullest(first, left_out, -1 if best is None else best.layers, cut)
+                split = self._fullest(row, first, -1 if best is None else best.layers, cut)
                 best = split or best
             if best is not None:
                 yield best
@@ -116,39 +119,20 @@ class GpuWays:
         sizes = range(len(names) + 1)
         return map(frozenset, chain.from_iterable(combinations(names, size) for size in sizes))
 
-    def _fullest(self, first: int, left_out: frozenset[str], at_least: int, cut: Cut) -> _Split | None:
+    def _fullest(self, row: Row, first: int, at_least: int, cut: Cut) -> _Split | None:
         """The split that keeps the most layers, and more than `at_least`, from one first GPU on."""
-        for count in range(self._most_layers(first, left_out), at_least, -1):
-            kept, moved = self._parted(count, left_out)
-            extra = self._extra(count, moved)
-            if extra > self._rooms[first] or not self._rest_fits(moved):
+        room = sum(max(0, room) for room in self._rooms[first:])
+        for count in range(row.most_layers(room), at_least, -1):
+            kv_bytes, buffer_bytes = row.moved_kv_bytes(count), row.buffer_bytes(count)
+            left = self._rooms[first] - kv_bytes - buffer_bytes
+            if left < 0:
                 return None
-            rooms = [0] * first + [self._rooms[first] - extra, *self._rooms[first + 1 :]]
-            ends = cut(self._sums(kept), rooms)
+            ends = cut(row.sums(count), [0] * first + [left, *self._rooms[first + 1 :]])
             if ends and ends[first]:
-                return _Split(kept, ends, moved, first, count)
+                kept, moved = row.parted(count)
+                split = _Split(kept, ends, moved, first, count, kv_bytes, buffer_bytes)
+                return split if self._rest_fits(moved) else None
         return None
-
-    def _most_layers(self, first: int, left_out: frozenset[str]) -> int:
-        """No more layers than this can be kept: what all GPUs together have room for."""
-        outside = sum(
-            module.bytes
-            for module in self._need.modules
-            if module.layer is None and module.name not in left_out
-        )
-        room = sum(max(0, room) for room in self._rooms[first:]) - self._need.kv_bytes - outside
-        return bisect_right(self._kept_sums, room) - 1
-
-    def _parted(self, count: int, left_out: frozenset[str]) -> tuple[list[Module], list[Module]]:
-        gone = left_out | {layer.name for layer in self._need.layers[count:]}
-        kept = [module for module in self._need.modules if module.name not in gone]
-        return kept, [module for module in self._need.modules if module.name in gone]
-
-    def _extra(self, count: int, moved: Sequence[Module]) -> int:
-        """What the first GPU holds of modules that rest elsewhere: their KV cache, and the one at work."""
-        widest = self._widest if count < len(self._need.layers) else 0
-        buffer = max((module.plain_bytes for module in moved), default=0)
-        return self._need.kv_bytes - self._kv_sums[count] + max(widest, buffer)
 
     def _rest_fits(self, moved: Sequence[Module]) -> bool:
         on_disk = moved[self._count_in_ram(moved) :]
@@ -171,8 +155,7 @@ class GpuWays:
                 draft.put(stretch, Tier.GPU, gpu.device, packed=True)
                 draft.reserve_gpu(gpu.device, self._need, stretch)
             if index == split.first and split.moved:
-                extra_kv = sum(self._need.kv[module.name] for module in split.moved)
-                draft.reserve(gpu.device, extra_kv, self._extra(split.layers, split.moved) - extra_kv)
+                draft.reserve(gpu.device, split.moved_kv_bytes, split.buffer_bytes)
         in_ram = self._count_in_ram(split.moved)
         draft.put(split.moved[:in_ram], Tier.STREAM, "ram")
         draft.put(split.moved[in_ram:], Tier.DISK, "disk")
