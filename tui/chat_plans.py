@@ -30,6 +30,7 @@ class ChatPlans:
         self._planner: Planner | None = None
         self._asked: set[str] = set()
         self._looking = 0
+        self._is_wish = False
 
     def open(self, model: ModelRef) -> None:
         """Show the plan of a model; what is chosen there is loaded."""
@@ -72,7 +73,7 @@ class ChatPlans:
             return
         plan = screen.state.plan
         if planner.needs_blueprint and self._is_first("blueprint"):
-            self._looking = self._bridge.dry_run(planner.folder)
+            self._looking, self._is_wish = self._bridge.dry_run(planner.folder), False
         elif plan is not None and not plan.is_measured and self._is_first("limits"):
             self._measure_now()
 
@@ -87,10 +88,11 @@ class ChatPlans:
         if not self._bridge.is_idle:
             return _BUSY
         self._measure_now()
+        self._is_wish = True
         return _MEASURING
 
     def _measure_now(self) -> None:
-        self._looking = self._bridge.measure()
+        self._looking, self._is_wish = self._bridge.measure(), False
         if self._screen is not None:
             self._screen.say(_MEASURING)
 
@@ -106,7 +108,7 @@ class ChatPlans:
         if event.turn_id != self._looking:
             return False
         if self._screen is not None:
-            self._screen.say("")
+            self._screen.say(event.message if self._is_wish else "", is_warning=self._is_wish)
             self.planned()
         return True
 

@@ -49,7 +49,7 @@ class Judge(Protocol):
 _COLUMNS = (
     Column("size", 9, is_right=True),
     Column("fits", 7),
-    Column("speed", 10, is_right=True),
+    Column("speed", 11, is_right=True),
     Column("context", 7, is_right=True),
     Column("format", 8),
     Column("used", 6, is_right=True),
@@ -190,12 +190,7 @@ class ModelsScreen(Dialog[ModelChoice]):
         cells = (
             Span(format_size(entry.weight_bytes) if entry.weight_bytes else "", ink),
             Span(word, colour),
-            Span(
-                format_speed(outlook.decode_tps).removesuffix(" tok/s")
-                if outlook and outlook.decode_tps
-                else "",
-                ink,
-            ),
+            Span(_speed(outlook), ink),
             Span(format_window(entry.context_window) if entry.context_window else "", ink),
             Span(safe_line(entry.format), "muted"),
             Span(format_age(self._clock() - entry.last_used) if entry.last_used else "", "muted"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from engine.commands import PlanLoad
     from engine.events import ModelLoaded
-    from engine.values import Alternative, Budget, TurnUsage
+    from engine.values import Alternative, Budget, Placement, TurnUsage
 
 _LINES_OF_A_DEVICE, _LINES_OF_THE_REST = 4, 24
 _ALWAYS = ("ram", "disk")
@@ -28,6 +28,13 @@ _IMAGINED_BYTES = 192 * GIB
 """The most that keys give to a GPU that this machine does not have; more can be typed."""
 _QUANTIZED = {Quantization.NONE: "as stored", Quantization.INT8: "int8", Quantization.NF4: "nf4"}
 _MAPPED = {Strategy.CUSTOM: "your own map"}
+
+
+def _as_loaded(loaded: Placement, planned: Placement) -> Placement:
+    """What was loaded, with what is known better by now of the same layers."""
+    if planned.layers != loaded.layers:
+        return loaded
+    return replace(loaded, forecast=planned.forecast, alternatives=planned.alternatives)
 
 
 class PlanState:
@@ -68,7 +75,7 @@ class PlanState:
     def take(self, plan: Plan) -> None:
         """Show this plan; what runs already is shown as it was loaded."""
         if self._loaded is not None and plan.wish == self._loaded_wish:
-            plan = replace(plan, placement=self._loaded.placement)
+            plan = replace(plan, placement=_as_loaded(self._loaded.placement, plan.placement))
         self.plan = plan
         self.chosen = min(self.chosen, self._choices() - 1)
 

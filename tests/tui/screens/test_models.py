@@ -53,7 +53,18 @@ async def test_every_model_is_a_row_with_size_fit_context_and_last_use() -> None
         assert [row.split() for row in picker.rows()[:3]] == [
             ["guide", "11", "MiB", "GPU", "1,000", "tok/s", "2k", "bf16", "1", "min"],
             ["Qwen/Qwen3-8B", "15.3", "GiB", "GPU", "65.4", "tok/s", "40k", "bf16", "1", "h"],
-            ["meta-llama/Llama-3.3-70B-Instruct", "131.4", "GiB", "GPU+RAM", "7.6", "tok/s", "128k", "bf16", "1", "w"],
+            [
+                "meta-llama/Llama-3.3-70B-Instruct",
+                "131.4",
+                "GiB",
+                "GPU+RAM",
+                "7.6",
+                "tok/s",
+                "128k",
+                "bf16",
+                "1",
+                "w",
+            ],
         ]
         assert picker.rows()[4].split()[3] == "no"
 
