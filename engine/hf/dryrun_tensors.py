@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import torch
 from transformers.pytorch_utils import Conv1D
-from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from engine.blueprints import BuiltTensor
@@ -18,6 +17,7 @@ _EXPERTS = ".experts."
 _EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.")
 _COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _STACKED_AXES = 3
+_WIDE_BYTES = 4
 
 
 def built_tensors(model: CausalModel, dtype: torch.dtype, active_experts: int) -> tuple[BuiltTensor, ...]:
@@ -29,13 +29,17 @@ def built_tensors(model: CausalModel, dtype: torch.dtype, active_experts: int) -
         active_experts: routed experts that one token passes; 0 without any.
     """
     wide = _wide_names(model, dtype)
+
+    def itemsize(name: str, tensor: torch.Tensor) -> int:
+        return _WIDE_BYTES if wide and wide.search(name) else tensor.itemsize
+
     packed = _packed_rows(model)
     shares = Shares(model, active_experts)
     parameters = (
         BuiltTensor(
             name=name,
             shape=tuple(parameter.shape),
-            itemsize=4 if wide and wide.search(name) else parameter.itemsize,
+            itemsize=itemsize(name, parameter),
             packs=id(parameter) in packed,
             rows=packed.get(id(parameter), 0),
             active_share=shares.of(name, parameter),
@@ -43,7 +47,7 @@ def built_tensors(model: CausalModel, dtype: torch.dtype, active_experts: int) -
         for name, parameter in model.named_parameters()
     )
     buffers = (
-        BuiltTensor(name=name, shape=tuple(buffer.shape), itemsize=buffer.itemsize, is_buffer=True)
+        BuiltTensor(name=name, shape=tuple(buffer.shape), itemsize=itemsize(name, buffer), is_buffer=True)
         for name, buffer in model.named_buffers()
     )
     return (*parameters, *buffers)
@@ -77,8 +81,17 @@ def _wide_names(model: CausalModel, dtype: torch.dtype) -> re.Pattern[str] | Non
 
 def _packed_rows(model: CausalModel) -> dict[int, int]:
     """Return the output features of every weight that bitsandbytes packs, by the parameter's id."""
-    spared = [*get_keys_to_not_convert(model), *(getattr(model, "_keep_in_fp32_modules", None) or ())]
+    spared = [*_spared_names(model), *(getattr(model, "_keep_in_fp32_modules", None) or ())]
     return {id(weight): rows for name, weight, rows in _linears(model) if should_convert_module(name, spared)}
+
+
+def _spared_names(model: CausalModel) -> set[str]:
+    """Return the modules that are never packed: tied ones, the head, and whichever comes last."""
+    last = [name for name, _ in model.named_parameters(remove_duplicate=False)][-1:]
+    tied = (name for pair in tied_names(model) for name in pair)
+    output = model.get_output_embeddings()
+    heads = (name for name, part in model.named_modules() if output is not None and part is output)
+    return {name.removesuffix(".weight") for name in (*last, *tied, *heads)}
 
 
 def _linears(model: CausalModel) -> Iterator[tuple[str, torch.Tensor, int]]:

@@ -67,6 +67,9 @@ class CausalModel(Protocol):
     def named_modules(self) -> Iterator[tuple[str, torch.nn.Module]]:
         """Yield every module once, with its path."""
 
+    def get_output_embeddings(self) -> torch.nn.Module | None:
+        """Return the head."""
+
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yield every parameter once."""
 

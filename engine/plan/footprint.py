@@ -63,7 +63,7 @@ class Footprint(Value, frozen=True, kw_only=True):
         """Bytes of one module's cache at the full window; 0 outside the main list."""
         if module.layer is None:
             return 0
-        if not self.is_exact:
+        if not self.caches:
             return layer_kv_bytes(self.config, module.layer, context_window, self.itemsize)
         growth = self.caches[module.layer]
         tokens = min(context_window, growth.longest_tokens or context_window)
@@ -142,7 +142,9 @@ def _rewrites(verdict: Verdict) -> bool:
 
 
 def _by_layer(blueprint: Blueprint, layers: int) -> tuple[CacheGrowth, ...]:
-    """One growth per layer of the main list; those that keep nothing have an empty one."""
+    """One growth per layer, an empty one for those that keep nothing; none where the dry run saw none."""
+    if not blueprint.caches:
+        return ()
     known = {growth.layer: growth for growth in blueprint.caches}
     return tuple(known.get(layer) or CacheGrowth(layer=layer) for layer in range(layers))
 

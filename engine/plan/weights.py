@@ -20,6 +20,8 @@ _INT8_ROW_BYTES = 4
 _NF4_BLOCK = 64
 _NF4_BLOCK_BYTES = 4
 _NF4_LEVEL_BYTES = 64
+_OWN_LINEAR = ("falcon",)
+"""Families whose linear layers are of a class of their own, which transformers leaves unpacked."""
 _STORED_TRANSPOSED = ("gpt2", "openai-gpt")
 _LINEAR_AXES = 2
 
@@ -70,6 +72,8 @@ def packed_rows(tensor: StoredTensor, config: ModelConfig) -> int:
 
 def is_quantizable(tensor: StoredTensor, config: ModelConfig) -> bool:
     """Whether bitsandbytes packs a weight of the main list: linear, no router, no expert merged on load."""
+    if config.model_type in _OWN_LINEAR:
+        return False
     is_linear = len(tensor.shape) == _LINEAR_AXES and tensor.name.endswith(".weight")
     return is_linear and not config.quantization and not is_merged(tensor) and not _ROUTER.search(tensor.name)
 
