@@ -49,7 +49,7 @@ class Judge(Protocol):
 _COLUMNS = (
     Column("size", 9, is_right=True),
     Column("fits", 7),
-    Column("speed", 11, is_right=True),
+    Column("tok/s", 8, is_right=True),
     Column("context", 7, is_right=True),
     Column("format", 8),
     Column("used", 6, is_right=True),
@@ -236,7 +236,8 @@ class ModelsScreen(Dialog[ModelChoice]):
 
 
 def _speed(outlook: Outlook | None) -> str:
-    return format_speed(outlook.decode_tps) if outlook and outlook.decode_tps else ""
+    told = format_speed(outlook.decode_tps) if outlook and outlook.decode_tps else ""
+    return told.removesuffix(" tok/s")
 
 
 def detail_rows(entry: ModelEntry, width: int, outlook: Outlook | None = None) -> list[Row]:
