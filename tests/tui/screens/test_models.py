@@ -59,7 +59,6 @@ async def test_every_model_is_a_row_with_size_fit_context_and_last_use() -> None
                 "GiB",
                 "GPU+RAM",
                 "7.6",
-                "tok/s",
                 "128k",
                 "bf16",
                 "1",
