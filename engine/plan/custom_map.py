@@ -48,12 +48,12 @@ def custom_way(need: Need, devices: Devices, device_map: DeviceMap) -> Filling:
 
 def _places(device_map: DeviceMap, devices: Devices) -> dict[str, str]:
     """Devices by path, as the budgets call them."""
-    known = {gpu.device for gpu in devices.gpus} | {"ram", "disk"}
+    known = [*(gpu.device for gpu in devices.gpus), "ram", "disk"]
     places: dict[str, str] = {}
     for path, asked in device_map:
         device = _device(asked)
         if device not in known:
-            names = ", ".join(name.replace("ram", "cpu") for name in sorted(known))
+            names = ", ".join("cpu" if name == "ram" else name for name in known)
             message = f"The device_map sends {_shown(path)} to {asked[:_LONGEST]!r}, which is no device here."
             raise InvalidValue(message, f"There are {names}.")
         if places.setdefault(path, device) != device:
