@@ -48,7 +48,6 @@ class Host(Protocol):
         """Measure this machine on the person's wish; a sentence about it."""
 
 
-_KEYS_TYPING = "Enter take · Esc back"
 _ACTIONS = {
     "plan_context": (("left,minus", "step('context', -1)"), ("right,plus", "step('context', 1)")),
     "plan_weights": (("q", "weights"),),
@@ -201,7 +200,7 @@ class PlanScreen(Dialog["PlanLoad"]):
             self._view.show_page(page)
 
     def _draw_controls(self) -> None:
-        self.show_keys(_KEYS_TYPING if self.has_class("-typing") else self.state.keys())
+        self.show_keys(self.state.keys(is_typing=self.has_class("-typing")))
         self._controls.show_rows(control_rows(self.state.controls(), self._controls.content_size.width))
 
     def action_step(self, what: str, direction: int) -> None:

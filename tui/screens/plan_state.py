@@ -170,9 +170,12 @@ class PlanState:
         held = self.held.get(device.device) if wish == self._loaded_wish else None
         return DeviceView(device, self._room(device), is_capped, held)
 
-    def keys(self) -> str:
-        """What Enter and the numbers do now."""
-        others = f"1-{min(9, len(self.alternatives))} choose · " if self.alternatives else ""
+    def keys(self, *, is_typing: bool = False) -> str:
+        """What Enter and the numbers do now, or while a cap is typed."""
+        if is_typing:
+            return f"the most that {self._chosen_name()} may give: 20GiB · Enter take · Esc back"
+        last = min(9, len(self.alternatives))
+        others = f"1{f'-{last}' if last > 1 else ''} choose · " if last else ""
         return f"{others}= type a cap · 0 no cap · {'' if self.is_loaded else 'Enter load · '}Esc close"
 
     def speeds(self) -> Speeds | None:
@@ -186,12 +189,17 @@ class PlanState:
         """Everything that keys change, with its value."""
         return [
             Control("← →", "context", self._context()),
-            Control("q", "weights", _QUANTIZED[self.wish.quantization]),
+            Control("q", "weights", self._weights()),
             Control("s", "strategy", _MAPPED.get(self.wish.strategy, self.wish.strategy.value)),
             Control("↑ ↓", "device", self._chosen_name()),
             Control("[ ]", "cap", self._cap_value()),
             Control("m", "speeds", self._basis()),
         ]
+
+    def _weights(self) -> str:
+        placement = self.plan.placement if self.plan and self.is_settled else None
+        is_applied = placement is None or placement.quantization is self.wish.quantization
+        return _QUANTIZED[self.wish.quantization] + ("" if is_applied else ", not applied")
 
     def _basis(self) -> str:
         return "measured here" if self.plan and self.plan.is_measured else "typical figures"

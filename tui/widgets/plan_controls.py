@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tui.widgets.rows import Row, Span, padded
+from tui.widgets.rows import Row, Span, padded, row_width
 
 _KEY_CELLS = 4
 _NAME_CELLS = 10
 _WIDE = 96
+_WITH_NAME = 26
+_GAP = 2
 
 
 class Control(NamedTuple):
@@ -26,7 +28,7 @@ class Control(NamedTuple):
 
 
 def control_rows(controls: list[Control], width: int) -> list[Row]:
-    """The controls in reading order, in three columns where there is room, else in two."""
+    """The controls in reading order, in three columns where there is room, else in two; names go first."""
     columns = 3 if width >= _WIDE else 2
     cell = width // columns
     rows = []
@@ -37,8 +39,7 @@ def control_rows(controls: list[Control], width: int) -> list[Row]:
 
 
 def _cell(control: Control, width: int) -> Row:
-    key = Span(f"{control.key:<{_KEY_CELLS}}", "accent")
-    name = Span(f"{control.name:<{_NAME_CELLS}}", "muted")
-    return padded(
-        (key, name, *padded((Span(control.value, "text"),), width - _KEY_CELLS - _NAME_CELLS - 2)), width
-    )
+    name = (Span(f"{control.name:<{_NAME_CELLS}}", "muted"),) if width >= _WITH_NAME else ()
+    head: Row = (Span(f"{control.key:<{_KEY_CELLS}}", "accent"), *name)
+    value = padded((Span(control.value, "text"),), width - row_width(head) - _GAP)
+    return padded((*head, *value), width)

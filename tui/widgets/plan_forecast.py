@@ -86,7 +86,7 @@ def _basis(speeds: Speeds, width: int) -> Row:
     """What the bytes rest on, where there is room to say it."""
     if width < _WIDE:
         return ()
-    return (Span("bytes from a dry run" if speeds.is_exact else "bytes from closed forms", "muted"),)
+    return (Span("sizes from a dry run" if speeds.is_exact else "sizes from formulas", "muted"),)
 
 
 def speed_at(forecast: Forecast, context_window: int, context_used: int) -> float:
