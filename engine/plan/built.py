@@ -12,6 +12,7 @@ from engine.plan.weights import quantized_bytes
 from engine.values import Quantization
 
 _EXPERTS = ".experts."
+_MATRIX_AXES = 2
 
 
 def built_modules(blueprint: Blueprint, quantization: Quantization, *, rewrites: bool) -> tuple[Module, ...]:
@@ -66,6 +67,7 @@ def _module(
         layer=path.layer,
         active_share=read / (sum(loaded) or 1),
         tensors=len(tensors),
+        matrices=sum(len(t.shape) == _MATRIX_AXES and _EXPERTS not in t.name for t in tensors),
     )
 
 

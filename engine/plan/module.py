@@ -17,6 +17,7 @@ class Module(Value, frozen=True, kw_only=True):
         tied_to: the module whose weights it shares; empty for none.
         active_share: the part of its bytes that one token reads.
         tensors: number of its tensors, tied ones not counted.
+        matrices: of those, the weights of linear layers outside of experts.
     """
 
     name: str
@@ -27,3 +28,4 @@ class Module(Value, frozen=True, kw_only=True):
     tied_to: str = ""
     active_share: float = 1.0
     tensors: int = 0
+    matrices: int = 0

@@ -14,6 +14,7 @@ from engine.plan.weights import is_merged, is_quantizable, packed_rows, plain_by
 from engine.values import Quantization
 
 _EXPERTS = ".experts."
+_MATRIX_AXES = 2
 _EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.")
 
 
@@ -78,6 +79,7 @@ def _module(
         layer=path.layer,
         active_share=read / (sum(loaded) or 1),
         tensors=len(tensors),
+        matrices=sum(len(t.shape) == _MATRIX_AXES and not is_expert(t.name) for t in tensors),
     )
 
 
