@@ -50,7 +50,7 @@ def _layers(footprint: Footprint) -> list[Module]:
 
 def _growth(footprint: Footprint, layer: int | None) -> CacheGrowth:
     at = layer or 0
-    if footprint.is_exact:
+    if footprint.caches:
         return footprint.caches[at]
     return layer_growth(footprint.config, at, footprint.itemsize)
 

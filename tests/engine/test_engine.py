@@ -12,6 +12,7 @@ import pytest
 from engine.backend import Backend, Cancelled, Emit
 from engine.commands import Generate, Inspect, LoadModel, PlanLoad, Shutdown, UnloadModel
 from engine.engine import Engine
+from engine.errors import DamagedCheckpoint
 from engine.events import (
     EngineReady,
     Event,
@@ -219,6 +220,13 @@ class FaultyBackend(ScriptedBackend):
         super().__init__(Script())
         self._raises = raises
         self._events = events
+        self.fails_to_load = False
+
+    def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
+        if self.fails_to_load:
+            self.unload()
+            raise DamagedCheckpoint("A tensor is missing.", "Download it again.")
+        return super().load(command, emit, cancelled)
 
     def inspect(self, command: Inspect) -> Inspected:
         if self._raises is not None:
@@ -254,6 +262,22 @@ def test_a_turn_is_finished_once_even_when_something_fails_afterwards(
         engine.submit(command)
     listener.wait_for(ModelUnloaded, 3)
     assert [event.finish_reason for event in listener.of(TurnFinished, 2)] == [FinishReason.STOP]
+
+
+def test_a_load_that_fails_says_that_the_model_before_is_gone(start: Starter, listener: Listener) -> None:
+    backend = FaultyBackend()
+    engine = start(backend)
+    engine.submit(load(1))
+    listener.wait_for(ModelLoaded, 1)
+    backend.fails_to_load = True
+    engine.submit(load(2))
+    failed = listener.wait_for(Failed, 2)
+    (gone,) = listener.of(ModelUnloaded, 0)
+    assert gone.seq < failed.seq
+    engine.submit(load(3))
+    engine.submit(ask(4))
+    assert listener.wait_for(TurnFinished, 4).error == "NoModelLoaded"
+    assert len(listener.of(ModelUnloaded)) == 1
 
 
 def test_a_backend_that_cannot_be_made_fails_each_command_with_the_reason(listener: Listener) -> None:

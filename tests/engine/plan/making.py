@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from engine.plan import Footprint, Module, placement_for
+from engine.plan.cache import layer_growth
 from engine.plan.limits import typical_limits
 from engine.values import Budget, GpuLimits, MachineLimits, Placement, Quantization, Tier
 from tests.engine.checkpoint.test_config import parsed
@@ -47,11 +48,13 @@ def model(
         plain_bytes=head_bytes,
         tied_to="model.embed_tokens" if tied else "",
     )
+    said = parsed(num_hidden_layers=layers, max_position_embeddings=32768, **config)
     return Footprint(
         folder=Path("/m"),
-        config=parsed(num_hidden_layers=layers, max_position_embeddings=32768, **config),
+        config=said,
         modules=(embedding, *blocks, norm, head),
         itemsize=2,
+        caches=tuple(layer_growth(said, layer, itemsize=2) for layer in range(layers)),
         quantization=Quantization.NONE if packed_bytes is None else Quantization.NF4,
     )
 

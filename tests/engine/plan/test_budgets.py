@@ -2,15 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.errors import DoesNotFit, NotACheckpoint
 from engine.memory import GpuReading, MemoryReading, RamReading
 from engine.offload import parent_folder
 from engine.plan import live_budgets, place
-from engine.plan.budgets import RAM_RESERVE_BYTES
+from engine.plan.budgets import GPU_RESERVE_BYTES, RAM_RESERVE_BYTES
 from engine.plan.explain import gib
-from engine.values import BudgetRequest, Fits
+from engine.values import BudgetRequest, DeviceLedger, Fits
 from tests.engine.checkpoint.making import checkpoint
 
 GIB = 1 << 30
@@ -63,6 +64,68 @@ def test_a_gpu_that_cannot_be_read_gives_nothing_and_is_not_imagined(tmp_path: P
 def test_more_in_use_than_there_is_leaves_nothing(tmp_path: Path) -> None:
     full = MemoryReading(at=0.0, ram=RamReading(total_bytes=GIB, ram_used=GIB))
     assert live_budgets(BudgetRequest(disk_folder=tmp_path), full)[0].free_bytes == 0
+
+
+def held(device: str, uuid: str = "", **sizes: int) -> DeviceLedger:
+    return DeviceLedger(device=device, uuid=uuid, **sizes)
+
+
+def test_what_the_engine_holds_on_a_gpu_counts_as_free(tmp_path: Path) -> None:
+    request = BudgetRequest(disk_folder=tmp_path)
+    before = reading(gpu(0, used=30 * GIB), gpu(1, used=30 * GIB))
+    own = (held("gpu:0", "GPU-1", weight_bytes=15 * GIB, kv_bytes=4 * GIB, other_bytes=GIB),)
+    plain, credited = live_budgets(request, before), live_budgets(request, before, own)
+    assert credited[1].free_bytes - plain[1].free_bytes == 20 * GIB
+    assert credited[0] == plain[0]
+
+
+def test_the_engines_whole_process_counts_where_the_driver_tells_it(tmp_path: Path) -> None:
+    request = BudgetRequest(disk_folder=tmp_path)
+    card = gpu(0, used=30 * GIB)
+    told = msgspec.structs.replace(card, own_bytes=21 * GIB, others_bytes=9 * GIB)
+    own = (held("gpu:0", "GPU-0", weight_bytes=20 * GIB),)
+    assert live_budgets(request, reading(told), own)[0].free_bytes == (80 - 9) * GIB - GPU_RESERVE_BYTES
+    too_much = (held("gpu:0", "GPU-0", weight_bytes=99 * GIB),)
+    assert live_budgets(request, reading(card), too_much)[0].free_bytes == 80 * GIB - GPU_RESERVE_BYTES
+
+
+def test_other_peoples_memory_stays_theirs(tmp_path: Path) -> None:
+    request = BudgetRequest(disk_folder=tmp_path, gpu=((0, 60 * GIB),))
+    card = msgspec.structs.replace(gpu(0, used=50 * GIB), own_bytes=10 * GIB)
+    assert live_budgets(request, reading(card))[0].free_bytes == 40 * GIB - GPU_RESERVE_BYTES
+
+
+def test_of_ram_only_what_is_not_mapped_comes_back(tmp_path: Path) -> None:
+    request = BudgetRequest(disk_folder=tmp_path)
+    own = (held("ram", weight_bytes=15 * GIB, kv_bytes=2 * GIB, other_bytes=GIB),)
+    plain, credited = (live_budgets(request, reading(), ledgers)[0] for ledgers in ((), own))
+    assert credited.free_bytes - plain.free_bytes == 3 * GIB
+    ram = RamReading(total_bytes=64 * GIB, ram_used=24 * GIB, engine_anonymous_bytes=7 * GIB)
+    told = live_budgets(request, MemoryReading(at=0.0, ram=ram), own)[0]
+    assert told.free_bytes - plain.free_bytes == 7 * GIB
+
+
+def test_a_cap_of_nothing_leaves_a_gpu_out(tmp_path: Path) -> None:
+    request = BudgetRequest(gpu=((0, 0), (5, 0)), disk_folder=tmp_path)
+    devices = [budget.device for budget in live_budgets(request, reading(gpu(0), gpu(1)))]
+    assert devices == ["gpu:1", "ram", "disk"]
+
+
+def test_a_cap_that_the_device_cannot_give_is_remembered(tmp_path: Path) -> None:
+    request = BudgetRequest(gpu=((0, 999 * GIB),), ram_bytes=999 * GIB, disk_folder=tmp_path)
+    card, ram, disk = live_budgets(request, reading(gpu(0)))
+    assert card.asked_bytes == ram.asked_bytes == 999 * GIB
+    assert card.free_bytes < 80 * GIB
+    assert ram.free_bytes < 64 * GIB
+    assert disk.asked_bytes is None
+
+
+def test_beside_an_imaginary_gpu_ram_and_disk_are_as_they_were_given(tmp_path: Path) -> None:
+    request = BudgetRequest(gpu=((0, 80 * GIB),), ram_bytes=999 * GIB, disk_bytes=2**55, disk_folder=tmp_path)
+    card, ram, disk = live_budgets(request, reading())
+    assert (card.free_bytes, ram.free_bytes, disk.free_bytes) == (80 * GIB, 999 * GIB, 2**55)
+    open_ended = BudgetRequest(gpu=((0, 80 * GIB),), disk_folder=tmp_path)
+    assert live_budgets(open_ended, reading())[1].free_bytes == 40 * GIB - RAM_RESERVE_BYTES
 
 
 def test_the_offload_folder_is_ours_unless_it_was_chosen(
