@@ -81,7 +81,13 @@ PLACEMENT = Placement(
             activation_bytes=int(0.9 * GIB),
             runtime_bytes=int(0.5 * GIB),
         ),
-        DevicePlan(device="ram", label="RAM (cgroup)", budget_bytes=48 * GIB, weight_bytes=int(3.4 * GIB)),
+        DevicePlan(
+            device="ram",
+            label="RAM (cgroup)",
+            budget_bytes=48 * GIB,
+            weight_bytes=int(3.4 * GIB),
+            runtime_bytes=int(1.5 * GIB),
+        ),
     ),
     fits=Fits.GPU_RAM,
     reasons=(
@@ -90,10 +96,10 @@ PLACEMENT = Placement(
         "A context of 8,192 tokens would put all layers on the GPU.",
     ),
     forecast=Forecast(
-        decode_tps=28.4,
-        decode_tps_empty=31.6,
-        decode_tps_full=25.8,
-        time_to_first_token=0.21,
+        decode_tps=6.1,
+        decode_tps_empty=6.3,
+        decode_tps_full=5.9,
+        time_to_first_token=0.38,
         prompt_tokens=512,
         load_seconds=9.4,
         bound="copies to the GPU",
@@ -139,9 +145,9 @@ LOADED = ModelLoaded(
 )
 HELD = {
     "gpu:0": Held(int(14.2 * GIB), int(17.5 * GIB)),
-    "ram": Held(int(4.9 * GIB), int(4.9 * GIB)),
+    "ram": Held(int(4.8 * GIB), int(4.8 * GIB)),
 }
-USAGE = TurnUsage(decode_tps=31.4, context_used=3120)
+USAGE = TurnUsage(decode_tps=6.2, context_used=3120)
 
 
 def reading(second: int) -> MemoryReading:
@@ -192,7 +198,7 @@ class StagedJudge:
     def look(self, entry: ModelEntry) -> Outlook:
         """As an RTX 4090 would have it."""
         size = entry.weight_bytes + GIB
-        seconds = size / 9e11 if size <= _VRAM else _VRAM / 9e11 + (size - _VRAM) / 1.5e10
+        seconds = size / 9e11 if size <= _VRAM else _VRAM / 9e11 + (size - _VRAM) / 2.5e10
         fits = Fits.GPU if size <= _VRAM else Fits.GPU_RAM if size <= _VRAM + _RAM else Fits.DISK
         speed = 1 / (seconds if fits is not Fits.DISK else size / 3e9)
         told = f"{format_speed(speed)}, load {format_duration(size / 2e9)} (measured here)"
