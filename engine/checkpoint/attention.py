@@ -17,6 +17,8 @@ STATEFUL = frozenset((LINEAR, CONVOLUTION, HYBRID, "hybrid_sliding"))
 SHARED = "shared"
 """Reads another layer's keys and values."""
 _NAMED = {"mamba": LINEAR, "recurrent": LINEAR, "attention": FULL, "chunked_attention": SLIDING}
+_UNGROUPED = ("gpt_neox", "persimmon")
+"""Families that leave `num_key_value_heads` unread."""
 _STATE_SPACE = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
 _BESIDE_ATTENTION = ("falcon_h1",)
 _ALTERNATING = {"gemma2": 2}
@@ -99,7 +101,7 @@ def kv_heads(fields: Fields, heads: int) -> int:
     Raises:
         DamagedCheckpoint: config.json says what cannot be, or a number that does not divide the heads.
     """
-    if fields.flag("new_decoder_architecture"):
+    if fields.flag("new_decoder_architecture") or fields.family in _UNGROUPED:
         return heads
     names = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
     is_shared = fields.flag("multi_query") and fields.flag("new_decoder_architecture") is False

@@ -153,9 +153,10 @@ class Rehearsal:
         layers = self._runner.kv.cache.layers
         tally.adopt((*logits, *(tensor for layer in layers for tensor in cache_tensors(layer))))
         tally.credit = sum(growth_bytes(growth, before) for growth in self._growths)
+        early = self._surplus(before)
         with self._crediting(tally, before, length), tally:
             self._runner.feed([0] * chunk)
-        surplus = self._surplus(length)
+        surplus = self._uncounted(early, self._surplus(length))
         return ActivationPeak(
             chunk_tokens=chunk,
             context_tokens=length,
@@ -203,13 +204,16 @@ class Rehearsal:
                 hooks.callback(hook.remove)
             yield
 
-    def _surplus(self, length: int) -> int:
-        """Return what the caches of the layers left out would hold beyond their rules."""
-        held = self._runner.kv.cache.layers
-        return sum(
-            count * max(0, cache_bytes(held[index]) - growth_bytes(self._growths[index], length))
-            for index, count in self._missing.items()
-            if index < len(self._growths)
+    def _surplus(self, length: int) -> list[int]:
+        """Return what each cache holds beyond its rule."""
+        pairs = zip(self._runner.kv.cache.layers, self._growths, strict=False)
+        return [max(0, cache_bytes(layer) - growth_bytes(growth, length)) for layer, growth in pairs]
+
+    def _uncounted(self, before: Sequence[int], after: Sequence[int]) -> int:
+        """Return the surplus of layers left out, and what the others may have gained too late to be seen."""
+        gained = sum(max(0, late - early) for early, late in zip(before, after, strict=False))
+        return gained + sum(
+            count * after[index] for index, count in self._missing.items() if index < len(after)
         )
 
     def _step_ops(self) -> int:

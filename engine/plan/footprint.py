@@ -10,7 +10,7 @@ from engine.blueprints import ActivationPeak, Blueprint, CacheGrowth
 from engine.checkpoint import ModelConfig, Verdict
 from engine.errors import UnsupportedModel
 from engine.plan.built import built_modules, spare_expert_bytes
-from engine.plan.cache import activation_bytes, layer_kv_bytes
+from engine.plan.cache import activation_bytes, layer_growth
 from engine.plan.explain import gib
 from engine.plan.module import Module
 from engine.plan.stored import is_expert, stored_modules
@@ -31,7 +31,7 @@ class Footprint(Value, frozen=True, kw_only=True):
         quantization: asked for on load; none where it does not apply.
         notes: sentences about what will not be as the checkpoint or the person asked.
         parameters: distinct ones, tied ones once.
-        caches: what each layer's cache takes, from a dry run; empty takes the closed forms.
+        caches: what each layer's cache takes, in order.
         peaks: activations from a dry run, ascending; empty takes the closed form.
         step_ops: operations that one decode step dispatches; 0 where no dry run counted them.
         is_exact: it comes from a dry run of the model's own class.
@@ -63,8 +63,6 @@ class Footprint(Value, frozen=True, kw_only=True):
         """Bytes of one module's cache at the full window; 0 outside the main list."""
         if module.layer is None:
             return 0
-        if not self.caches:
-            return layer_kv_bytes(self.config, module.layer, context_window, self.itemsize)
         growth = self.caches[module.layer]
         tokens = min(context_window, growth.longest_tokens or context_window)
         return growth.constant_bytes + growth.bytes_per_token * tokens
@@ -129,7 +127,7 @@ def footprint_of(
         quantization=asked,
         notes=_notes(verdict, quantization, _expert_bytes(verdict, blueprint, itemsize)),
         parameters=blueprint.parameters if blueprint else verdict.parameters,
-        caches=_by_layer(blueprint, config.layers) if blueprint else (),
+        caches=_caches(config, blueprint, itemsize),
         peaks=blueprint.peaks if blueprint else (),
         step_ops=blueprint.step_ops if blueprint else 0,
         is_exact=blueprint is not None,
@@ -141,12 +139,12 @@ def _rewrites(verdict: Verdict) -> bool:
     return not verdict.tensors or any(is_merged(tensor) for tensor in verdict.tensors)
 
 
-def _by_layer(blueprint: Blueprint, layers: int) -> tuple[CacheGrowth, ...]:
-    """One growth per layer, an empty one for those that keep nothing; none where the dry run saw none."""
-    if not blueprint.caches:
-        return ()
+def _caches(config: ModelConfig, blueprint: Blueprint | None, itemsize: int) -> tuple[CacheGrowth, ...]:
+    """What each layer's cache takes: as a dry run saw it, else by the closed forms."""
+    if blueprint is None or not blueprint.caches:
+        return tuple(layer_growth(config, layer, itemsize) for layer in range(config.layers))
     known = {growth.layer: growth for growth in blueprint.caches}
-    return tuple(known.get(layer) or CacheGrowth(layer=layer) for layer in range(layers))
+    return tuple(known.get(layer) or CacheGrowth(layer=layer) for layer in range(config.layers))
 
 
 def _expert_bytes(verdict: Verdict, blueprint: Blueprint | None, itemsize: int) -> int:
