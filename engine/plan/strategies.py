@@ -100,11 +100,17 @@ class Chooser:
     def _fastest_way(self, need: Need) -> Filling | None:
         """All on GPUs where that fits: on one alone, or else on all of them; the fastest answer otherwise."""
         by_speed = GpuWays(need, self.devices, self.devices.fastest_first())
-        spread = by_speed.whole(same_share if self.devices.are_alike() else full_before_next)
-        whole = self._fastest([*by_speed.alone(), *([spread] if spread else [])], need)
-        if whole is not None:
-            return whole
-        return self._sooner_done(self._fullest_gpus(need), cpu_way(need, self.devices), need.context_window)
+        if self.devices.are_alike():
+            together = [by_speed.whole(same_share)]
+        else:
+            together = [
+                by_speed.whole(),
+                *map(self._gpu_ways(need).whole, (full_before_next, last_full_first)),
+            ]
+        whole = [*by_speed.alone(), *(way for way in together if way is not None)]
+        return self._fastest(whole, need) or self._sooner_done(
+            self._fullest_gpus(need), cpu_way(need, self.devices), need.context_window
+        )
 
     def _sooner_done(self, on_gpus: Filling | None, on_cpu: Filling | None, window: int) -> Filling | None:
         """The way that answers sooner: the CPU alone has to make up for its slower prefill."""
