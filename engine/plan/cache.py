@@ -5,18 +5,17 @@ from __future__ import annotations
 from engine.blueprints import CacheGrowth
 from engine.checkpoint import ModelConfig
 from engine.checkpoint.attention import CONVOLUTION, LINEAR, SHARED, SLIDING
+from engine.plan.prefill import PrefillChunk
 
 PREFILL_CHUNK = 512
 """Tokens that one pass of prefill computes."""
 _STATELESS = ("moe", "mlp", "dummy", SHARED)
 _HYBRID_SLIDING = "hybrid_sliding"
-_STATE_ITEMSIZE = 4
+_FLOAT_BYTES = 4
 _LOGIT_BYTES = 16
 """Of the last token, per word in the vocabulary: float32 logits, sorted, their order, probabilities."""
-_RESIDUAL_COPIES = 4
-"""Of the chunk's hidden states: residual, normalised, attention's output and the MLP's."""
-_MLP_COPIES = 3
-"""Gate, up, and their product."""
+_MARGIN = 1.1
+"""Classes differ by a few hundredths from what is counted here, and a plan must not be under."""
 
 
 def layer_growth(config: ModelConfig, layer: int, itemsize: int) -> CacheGrowth:
@@ -32,7 +31,7 @@ def layer_growth(config: ModelConfig, layer: int, itemsize: int) -> CacheGrowth:
         itemsize: bytes of one computed element.
     """
     kind = config.layer_types[layer]
-    state = config.linear_state * _STATE_ITEMSIZE + config.convolution_state * itemsize
+    state = config.linear_state * _FLOAT_BYTES + config.convolution_state * itemsize
     if kind in _STATELESS:
         return CacheGrowth(layer=layer)
     if kind in {LINEAR, CONVOLUTION}:
@@ -52,17 +51,32 @@ def layer_kv_bytes(config: ModelConfig, layer: int, context_window: int, itemsiz
     return growth.constant_bytes + growth.bytes_per_token * tokens
 
 
-def activation_bytes(config: ModelConfig, context_window: int, itemsize: int) -> int:
-    """Peak of one chunk of prefill on a device that computes.
+def activation_bytes(config: ModelConfig, context_window: int, itemsize: int, *, gpu: bool = False) -> int:
+    """Peak of one chunk of prefill on a device that computes, beside weights and KV cache.
 
-    The wider of attention (queries, keys, values, the mask, one layer's cache repeated for every
-    query head) and MLP, beside the residual stream and the last token's logits.
+    The residual stream and the widest of what a layer computes one after the other: projections and
+    their rotation, attention, MLP or experts, a recurrent mixer. The factors are those of transformers'
+    layers, counted in dry runs.
+
+    Args:
+        config: of the model.
+        context_window: tokens in the cache when the chunk is done.
+        itemsize: bytes of one computed element.
+        gpu: its fused attention keeps no scores and repacks nothing.
     """
-    chunk = min(PREFILL_CHUNK, context_window)
-    width = config.heads * config.head_dim
-    projections = chunk * 2 * (width + config.kv_heads * config.head_dim)
-    repeated = 2 * width * context_window
-    attention = projections + repeated + chunk * context_window
-    mlp = _MLP_COPIES * chunk * config.intermediate_size
-    residual = _RESIDUAL_COPIES * chunk * config.hidden_size
-    return (residual + max(attention, mlp)) * itemsize + config.vocab_size * _LOGIT_BYTES
+    chunk = PrefillChunk(config, min(PREFILL_CHUNK, context_window), context_window, itemsize)
+    parts = (chunk.projection_bytes(), chunk.attention_bytes(gpu=gpu), chunk.mlp_bytes(), chunk.mixer_bytes())
+    surplus = _surplus_bytes(chunk)
+    held = chunk.residual_bytes() + max(parts) + surplus + _FLOAT_BYTES * config.vocab_size
+    return max(round(_MARGIN * held), _LOGIT_BYTES * config.vocab_size)
+
+
+def _surplus_bytes(chunk: PrefillChunk) -> int:
+    """What sliding windows hold until the next chunk: they are cut from storages that it is still in."""
+    layers = range(chunk.config.layers)
+    growths = [layer_growth(chunk.config, layer, chunk.itemsize) for layer in layers]
+    windows = (growth for growth in growths if growth.longest_tokens)
+    return sum(
+        growth.bytes_per_token * min(chunk.tokens, max(0, chunk.context_tokens - growth.longest_tokens))
+        for growth in windows
+    )
