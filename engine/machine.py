@@ -34,19 +34,27 @@ class GpuLimits(Value, frozen=True, kw_only=True):
 class MachineLimits(Value, frozen=True, kw_only=True):
     """What this machine can do at best, by the ways the engine goes.
 
+    Figures by storage have the keys "bfloat16", "float16", "float32", "int8" and "nf4"; those of the
+    first three with " columns" added are of matrices that lie the other way round (GPT-2's).
+
     Attributes:
         measured_at: seconds since the epoch; 0 for typical figures.
         versions: of torch and transformers that measured, and of this measurement.
         ram_bandwidth: bytes read per second by all threads.
-        linear_bandwidth: weight bytes per second of one token through linear layers on the CPU, by how
-            they are stored ("bfloat16", "float32", "int8", "nf4").
-        flops: of matrix products of a prefill chunk on the CPU, by how weights are stored.
+        linear_bandwidth: weight bytes per second of one token through linear layers on the CPU, by storage.
+        linear_seconds: of one such layer, beside its bytes and its dispatch, by storage.
+        flops: of matrix products of a prefill chunk on the CPU, by storage.
         attention_bandwidth: KV bytes per second that one token's attention reads on the CPU, by dtype.
+        attention_flops: of one token's fused attention on the CPU, by dtype.
+        eager_bandwidth: key and value bytes per second, one per query head, of attention in steps, by dtype.
+        cache_bandwidth: KV bytes per second that appending one token copies.
         op_seconds: of one dispatched operation on the CPU.
         disk_bandwidth: bytes per second of large direct reads.
+        read_bandwidth: of one reader through the page cache, as a load reads.
         mapped_bandwidth: bytes per second of pages of a mapped file that are not cached.
-        cached_bandwidth: bytes per second of pages that are.
-        tensor_seconds: to open and fetch one tensor of a checkpoint, beside its bytes.
+        cached_bandwidth: bytes per second of pages that are, when they are first touched.
+        copy_bandwidth: bytes per second that are copied to memory that is new to the process.
+        tensor_seconds: to open and fetch one tensor of a file with 300, beside its bytes.
         quantize_bandwidth: plain bytes per second that are packed on load, by quantization.
         ram_runtime_bytes: of the engine process before any model.
         gpus: one per GPU.
@@ -57,12 +65,18 @@ class MachineLimits(Value, frozen=True, kw_only=True):
     versions: str = ""
     ram_bandwidth: float
     linear_bandwidth: dict[str, float]
+    linear_seconds: dict[str, float] = {}
     flops: dict[str, float]
     attention_bandwidth: dict[str, float]
+    attention_flops: dict[str, float] = {}
+    eager_bandwidth: dict[str, float] = {}
+    cache_bandwidth: float = 10e9
     op_seconds: float
     disk_bandwidth: float
+    read_bandwidth: float = 1.5e9
     mapped_bandwidth: float
     cached_bandwidth: float
+    copy_bandwidth: float = 2e9
     tensor_seconds: float
     quantize_bandwidth: dict[str, float]
     ram_runtime_bytes: int

@@ -50,23 +50,26 @@ def _free_ram() -> int:
 
 def typical_limits() -> MachineLimits:
     """Figures of an ordinary machine, for one that was never measured."""
+    by_dtype = {"bfloat16": 12 * _GB, "float16": 10 * _GB, "float32": 16 * _GB}
+    columns = {f"{dtype} columns": speed / 2 for dtype, speed in by_dtype.items()}
+    flops = {"bfloat16": 0.4 * _TERA, "float16": 0.1 * _TERA, "float32": 0.2 * _TERA}
     return MachineLimits(
-        ram_bandwidth=20 * _GB,
-        linear_bandwidth={
-            "bfloat16": 12 * _GB,
-            "float16": 10 * _GB,
-            "float32": 16 * _GB,
-            "int8": 6 * _GB,
-            "nf4": 4 * _GB,
-        },
-        flops={"bfloat16": 0.5 * _TERA, "float16": 0.2 * _TERA, "float32": 0.3 * _TERA},
-        attention_bandwidth={"bfloat16": 3 * _GB, "float16": 3 * _GB, "float32": 5 * _GB},
+        ram_bandwidth=25 * _GB,
+        linear_bandwidth={**by_dtype, **columns, "int8": 10 * _GB, "nf4": 5 * _GB},
+        linear_seconds={"int8": 90e-6, "nf4": 40e-6},
+        flops={**flops, "int8": 0.3 * _TERA, "nf4": 0.3 * _TERA},
+        attention_bandwidth={"bfloat16": 5 * _GB, "float16": 4 * _GB, "float32": 20 * _GB},
+        attention_flops={"bfloat16": 5 * _GB, "float16": 4 * _GB, "float32": 20 * _GB},
+        eager_bandwidth={"bfloat16": 10 * _GB, "float16": 5 * _GB, "float32": 15 * _GB},
+        cache_bandwidth=10 * _GB,
         op_seconds=5e-6,
         disk_bandwidth=2 * _GB,
+        read_bandwidth=1.5 * _GB,
         mapped_bandwidth=1 * _GB,
-        cached_bandwidth=4 * _GB,
-        tensor_seconds=1e-3,
-        quantize_bandwidth={"int8": 0.5 * _GB, "nf4": 0.2 * _GB},
+        cached_bandwidth=10 * _GB,
+        copy_bandwidth=2 * _GB,
+        tensor_seconds=0.3e-3,
+        quantize_bandwidth={"int8": 0.25 * _GB, "nf4": 0.1 * _GB},
         ram_runtime_bytes=512 << 20,
     )
 
@@ -134,7 +137,12 @@ def _version(library: str) -> str:
 def _file() -> Path:
     machine = f"{platform.node()} {_processor()} {len(os.sched_getaffinity(0))} {versions()}"
     key = hashlib.sha256(machine.encode()).hexdigest()[:16]
-    return parent_folder(BudgetRequest()).parent / f"limits-{key}.json"
+    return scratch_folder() / f"limits-{key}.json"
+
+
+def scratch_folder() -> Path:
+    """Our own cache folder, which need not exist yet."""
+    return parent_folder(BudgetRequest()).parent
 
 
 def _processor() -> str:
@@ -146,16 +154,21 @@ def _processor() -> str:
 
 
 def _are_sound(limits: MachineLimits) -> bool:
-    """Every figure can be divided by."""
-    return all(math.isfinite(figure) and figure > 0 for figure in _figures(limits))
+    """Every rate can be divided by, and no time is negative."""
+    return all(_is_sound(name, figure) for name, figure in _figures(limits))
 
 
-def _figures(value: MachineLimits | GpuLimits) -> Iterator[float]:
+def _is_sound(name: str, figure: float) -> bool:
+    is_time = name.endswith("_seconds")
+    return math.isfinite(figure) and (figure >= 0 if is_time else figure > 0)
+
+
+def _figures(value: MachineLimits | GpuLimits) -> Iterator[tuple[str, float]]:
     for name, figure in msgspec.structs.asdict(value).items():
         if isinstance(figure, dict):
-            yield from figure.values()
-        elif isinstance(figure, float) and name != "measured_at":
-            yield figure
+            yield from ((name, speed) for speed in figure.values())
+        elif isinstance(figure, float):
+            yield name, figure
         elif isinstance(figure, tuple):
             for gpu in figure:
                 yield from _figures(gpu)

@@ -1,0 +1,52 @@
+"""Timing on a machine that others use, too: many short samples, of which the quicker ones count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+USUAL_SHARE = 0.3
+"""Of the samples in ascending order: the one at this place stands for an undisturbed call."""
+
+
+def usual(samples: Sequence[float]) -> float:
+    """The time of a call that nobody disturbed: a low quantile, where a minimum would be luck."""
+    return sorted(samples)[int(USUAL_SHARE * (len(samples) - 1))]
+
+
+def seconds_of(calls: Iterable[Callable[[], object]]) -> float:
+    """Call each once and return what one usually takes, in seconds."""
+    return usual([timed(call) for call in calls])
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Call once and return the seconds."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def until(seconds: float, most: int, call: Callable[[], object]) -> float:
+    """Call again and again, at least once, and return what one call usually takes.
+
+    Args:
+        seconds: no call begins later than this.
+        most: calls at most.
+        call: what is measured.
+    """
+    end = time.perf_counter() + seconds
+    samples = [timed(call)]
+    while len(samples) < most and time.perf_counter() < end:
+        samples.append(timed(call))
+    return usual(samples)
+
+
+def within(seconds: float, calls: Iterable[Callable[[], object]]) -> list[float]:
+    """Call one after the other, at least one, and none that would begin later than in some seconds."""
+    end = time.perf_counter() + seconds
+    samples = []
+    for call in calls:
+        samples.append(timed(call))
+        if time.perf_counter() > end:
+            break
+    return samples

@@ -1,0 +1,192 @@
+"""What one module takes of a step, by where it rests and what computes it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.checkpoint.attention import FULL
+from engine.plan.footprint import Footprint
+from engine.plan.module import Module
+from engine.plan.modules import is_head
+from engine.values import GpuLimits, LayerPlacement, MachineLimits, Tier
+
+_COLUMN_FAMILIES = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+"""Their matrices have a row per input."""
+_EAGER_FAMILIES = (
+    "bloom",
+    "codegen",
+    "falcon_mamba",
+    "gemma2",
+    "gpt_neo",
+    "gpt_neox_japanese",
+    "gpt_oss",
+    "gptj",
+    "mpt",
+    "openai-gpt",
+    "vaultgemma",
+    "xglm",
+)
+"""transformers has no fused attention for them."""
+_USUAL_LAYER_OPS = 42
+_FILE_TENSORS = 300
+"""Of the file that was measured; opening one takes time in proportion."""
+_SHARD_BYTES = 5 << 30
+_GPU_COPY_SECONDS = 5e-5
+"""Of each tensor that accelerate copies and drops again: the wait, and `empty_cache`."""
+_DTYPES = {2: "bfloat16", 4: "float32"}
+
+
+class Cost(NamedTuple):
+    """Seconds that one module takes of one step, by what they go to."""
+
+    weights: float = 0.0
+    cache: float = 0.0
+    dispatch: float = 0.0
+    link: float = 0.0
+    disk: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.weights + self.cache + self.dispatch + self.link + self.disk
+
+
+class ModuleCosts:
+    """One footprint's modules on one machine, with the executors of today.
+
+    Weights in RAM beside a GPU are copied to it by accelerate, tensor by tensor, for each use.
+    Weights on disk are mapped anew for each use.
+    """
+
+    def __init__(self, footprint: Footprint, limits: MachineLimits) -> None:
+        """Look up what does not depend on the placement.
+
+        Args:
+            footprint: what the model needs.
+            limits: of the machine.
+        """
+        config = footprint.config
+        self._footprint = footprint
+        self._limits = limits
+        self._gpus = {gpu.device: gpu for gpu in limits.gpus}
+        self._modules = {module.name: module for module in footprint.modules}
+        self._dtype = config.dtype or _DTYPES.get(footprint.itemsize, "bfloat16")
+        self._plain = f"{self._dtype} columns" if config.model_type in _COLUMN_FAMILIES else self._dtype
+        self._is_eager = config.model_type in _EAGER_FAMILIES
+        layers = sum(module.layer is not None for module in footprint.modules)
+        self._layer_ops = footprint.step_ops / max(1, layers) or _USUAL_LAYER_OPS
+        self._tensor_seconds = limits.tensor_seconds * _tensors_per_file(footprint) / _FILE_TENSORS
+        mapped = sum(module.plain_bytes for module in footprint.modules)
+        self._mapped_bandwidth = (
+            limits.cached_bandwidth if 0 < mapped <= limits.page_cache_bytes else limits.mapped_bandwidth
+        )
+
+    def step(self, layer: LayerPlacement, main: str, context_tokens: int) -> Cost:
+        """One token's cost of one module.
+
+        Args:
+            layer: the module's place.
+            main: the GPU that computes what rests elsewhere; empty for none.
+            context_tokens: in the cache.
+        """
+        module = self._modules[layer.name]
+        gpu = self._computing(layer, main)
+        if gpu is not None:
+            cost = self._on_gpu(gpu, layer, module, context_tokens)
+        else:
+            cost = self._on_cpu(layer, module, context_tokens)
+        return cost._replace(**self._fetching(layer, module, gpu))
+
+    def prompt(self, layer: LayerPlacement, main: str, tokens: int) -> float:
+        """Seconds that one module takes of a prompt computed at once."""
+        module = self._modules[layer.name]
+        gpu = self._computing(layer, main)
+        flops = gpu.flops if gpu else self._limits.flops
+        packed = self._is_packed(layer, module) and not gpu
+        speed = named(flops, str(self._footprint.quantization) if packed else self._plain)
+        computed = 1 if is_head(module.name) else tokens
+        elements = self._elements(module) * module.active_share
+        fetched = self.step(layer, main, tokens // 2)
+        return fetched.link + fetched.disk + fetched.dispatch + 2 * elements * computed / speed
+
+    def _elements(self, module: Module) -> float:
+        owner = self._modules[module.tied_to] if module.tied_to else module
+        return owner.plain_bytes / self._footprint.itemsize
+
+    def _computing(self, layer: LayerPlacement, main: str) -> GpuLimits | None:
+        """The GPU that computes a module; None where the CPU does."""
+        if layer.tier is Tier.CPU:
+            return None
+        return self._gpus.get(layer.device if layer.tier is Tier.GPU else main)
+
+    def _is_packed(self, layer: LayerPlacement, module: Module) -> bool:
+        return 0 < layer.bytes < module.plain_bytes
+
+    def _read_bytes(self, layer: LayerPlacement, module: Module) -> float:
+        """Weight bytes that one token reads; a tied head reads the embedding whole."""
+        if module.tied_to:
+            return self._modules[module.tied_to].plain_bytes
+        return layer.bytes * module.active_share
+
+    def _on_gpu(self, gpu: GpuLimits, layer: LayerPlacement, module: Module, context_tokens: int) -> Cost:
+        """Reading and launching overlap: what is left of a launch is what reading does not cover."""
+        weights = self._read_bytes(layer, module) / gpu.vram_bandwidth
+        cache = 3 * self._footprint.module_kv_bytes(module, context_tokens) / gpu.vram_bandwidth
+        ops = self._layer_ops if module.layer is not None else 1
+        return Cost(weights, cache, max(0.0, ops * gpu.op_seconds - weights - cache))
+
+    def _on_cpu(self, layer: LayerPlacement, module: Module, context_tokens: int) -> Cost:
+        limits = self._limits
+        kind = str(self._footprint.quantization) if self._is_packed(layer, module) else self._plain
+        ops = self._layer_ops if module.layer is not None else 1
+        each = limits.linear_seconds.get(kind, 0.0) * module.matrices
+        return Cost(
+            weights=self._read_bytes(layer, module) / named(limits.linear_bandwidth, kind),
+            cache=self._attention_seconds(module, context_tokens),
+            dispatch=ops * limits.op_seconds + (each if module.layer is not None else 0.0),
+        )
+
+    def _attention_seconds(self, module: Module, context_tokens: int) -> float:
+        """One token's attention on the CPU, and the copy of the cache that grows by it."""
+        size = self._footprint.module_kv_bytes(module, context_tokens)
+        if not size or module.layer is None:
+            return 0.0
+        limits, config = self._limits, self._footprint.config
+        copying = size / limits.cache_bandwidth
+        groups = config.heads / max(1, config.kv_heads)
+        if config.layer_types and config.layer_types[module.layer] not in _ATTENDING:
+            return copying
+        if self._is_eager:
+            repeated = size * groups / limits.cache_bandwidth if groups > 1 else 0.0
+            return copying + repeated + size * groups / named(limits.eager_bandwidth, self._dtype)
+        flops = 2 * size * groups / self._footprint.itemsize
+        return copying + max(
+            size / named(limits.attention_bandwidth, self._dtype),
+            flops / named(limits.attention_flops, self._dtype),
+        )
+
+    def _fetching(self, layer: LayerPlacement, module: Module, gpu: GpuLimits | None) -> dict[str, float]:
+        """What bringing a module's weights to where they are computed takes, for each use."""
+        if layer.tier in {Tier.GPU, Tier.CPU} or not module.tensors:
+            return {}
+        link = 0.0
+        if gpu is not None:
+            link = module.plain_bytes / gpu.link_bandwidth + module.tensors * _GPU_COPY_SECONDS
+        if layer.tier is Tier.STREAM:
+            return {"link": link}
+        disk = module.plain_bytes / self._mapped_bandwidth + module.tensors * self._tensor_seconds
+        return {"link": link, "disk": disk}
+
+
+_ATTENDING = (FULL, "sliding_attention", "hybrid", "hybrid_sliding", "chunked_attention")
+
+
+def _tensors_per_file(footprint: Footprint) -> float:
+    tensors = sum(module.tensors for module in footprint.modules)
+    size = sum(module.plain_bytes for module in footprint.modules)
+    return max(1.0, tensors / -(-size // _SHARD_BYTES)) if size else 1.0
+
+
+def named(figures: dict[str, float], name: str) -> float:
+    """A figure by name; without one, that of the plain dtype, or the slowest."""
+    return figures.get(name) or figures.get(name.partition(" ")[0]) or min(figures.values(), default=1e9)
