@@ -80,7 +80,7 @@ class Footprint(Value, frozen=True, kw_only=True):
         """
         if not self.peaks:
             return activation_bytes(self.config, context_window, self.itemsize)
-        return _between(self.peaks, context_window, lambda p: p.gpu_bytes if gpu else p.bytes)
+        return _between(self.peaks, context_window, lambda p: (gpu and p.gpu_bytes) or p.bytes)
 
 
 def _between(
