@@ -25,7 +25,8 @@ def custom_way(need: Need, devices: Devices, device_map: DeviceMap) -> Filling:
     """The way that a device_map asks for, whether or not it fits.
 
     As accelerate has it, a path stands for everything below it, and the longest one that covers a module
-    decides. accelerate has the first GPU in use, in CUDA's order, compute what rests in RAM or on disk.
+    decides; buffers that no path covers go where the first module goes. The first GPU in use, in CUDA's
+    order, computes what rests in RAM or on disk.
 
     Args:
         need: of the model.
@@ -41,9 +42,12 @@ def custom_way(need: Need, devices: Devices, device_map: DeviceMap) -> Filling:
     for path in places:
         _check_path(path, modules)
     found = {module.name: _covering(module.name, places) for module in modules}
-    _check_covered([module.name for module in need.modules if found[module.name] is None])
+    left_out = [module for module in need.modules if found[module.name] is None]
+    _check_covered([module.name for module in left_out if not module.is_computed])
     _check_tied(modules, places)
-    return _filled(need, devices, {name: places[path] for name, path in found.items() if path is not None})
+    chosen = {name: places[path] for name, path in found.items() if path is not None}
+    beside = next(iter(chosen.values()))
+    return _filled(need, devices, chosen | {module.name: beside for module in left_out})
 
 
 def _places(device_map: DeviceMap, devices: Devices) -> dict[str, str]:

@@ -18,6 +18,7 @@ class Module(Value, frozen=True, kw_only=True):
         active_share: the part of its bytes that one token reads.
         tensors: number of its tensors, tied ones not counted.
         matrices: of those, the weights of linear layers outside of experts.
+        is_computed: it holds buffers that the model computes, and nothing of the checkpoint.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Module(Value, frozen=True, kw_only=True):
     active_share: float = 1.0
     tensors: int = 0
     matrices: int = 0
+    is_computed: bool = False

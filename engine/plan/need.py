@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.blueprints import CacheGrowth
-from engine.plan.cache import layer_growth
 from engine.plan.footprint import Footprint
-from engine.plan.module import Module
 
 KEPT_STATES = 2
 """Copies that the engine keeps of what a layer's cache cannot be cropped back to."""
@@ -41,18 +39,7 @@ class Need:
 
 def cache_growths(footprint: Footprint) -> dict[str, CacheGrowth]:
     """How the cache of each layer grows, by the layer's name."""
-    return {module.name: _growth(footprint, module.layer) for module in _layers(footprint)}
-
-
-def _layers(footprint: Footprint) -> list[Module]:
-    return [module for module in footprint.modules if module.layer is not None]
-
-
-def _growth(footprint: Footprint, layer: int | None) -> CacheGrowth:
-    at = layer or 0
-    if footprint.caches:
-        return footprint.caches[at]
-    return layer_growth(footprint.config, at, footprint.itemsize)
+    return {m.name: footprint.caches[m.layer] for m in footprint.modules if m.layer is not None}
 
 
 def cached_bytes(growth: CacheGrowth, context_window: int) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.errors import DoesNotFit, InvalidValue
-from engine.plan import Footprint, place
+from engine.plan import Footprint, Module, place
 from engine.plan.custom_map import DeviceMap
 from engine.plan.runtime import GPU_RUNTIME_BYTES
 from engine.values import BudgetRequest, Fits, Placement, Quantization, Strategy, Tier
@@ -117,6 +118,15 @@ def test_each_mistake_is_told_in_one_sentence(device_map: DeviceMap, message: st
     assert "\n" not in caught.value.message
     assert len(caught.value.message) < 200
     assert hint in caught.value.hint
+
+
+def test_buffers_that_the_model_computes_need_no_place_of_their_own() -> None:
+    rotary = Module(name="model.rotary_emb", bytes=512, plain_bytes=512, is_computed=True)
+    plain = model()
+    footprint = msgspec.structs.replace(plain, modules=(rotary, *plain.modules))
+    parts = ("model.embed_tokens", "model.layers", "model.norm", "lm_head")
+    found = places(custom(*((part, "1") for part in parts), footprint=footprint))
+    assert found["rotary_emb"] == "gpu:1"
 
 
 def test_a_tied_head_stays_with_its_embedding() -> None:
