@@ -29,7 +29,9 @@ def model(
     **config: Any,
 ) -> Footprint:
     packed = layer_bytes if packed_bytes is None else packed_bytes
-    embedding = Module(name="model.embed_tokens", bytes=outer_bytes, plain_bytes=outer_bytes)
+    embedding = Module(
+        name="model.embed_tokens", bytes=outer_bytes, plain_bytes=outer_bytes, active_share=1e-5, tensors=1
+    )
     blocks = [
         Module(
             name=f"model.layers.{layer}",
@@ -37,16 +39,19 @@ def model(
             plain_bytes=layer_bytes,
             rewritten_bytes=rewritten_bytes,
             layer=layer,
+            tensors=9,
+            matrices=7,
         )
         for layer in range(layers)
     ]
-    norm = Module(name="model.norm", bytes=1 * MIB, plain_bytes=1 * MIB)
+    norm = Module(name="model.norm", bytes=1 * MIB, plain_bytes=1 * MIB, tensors=1)
     head_bytes = 0 if tied else outer_bytes
     head = Module(
         name="lm_head",
         bytes=head_bytes,
         plain_bytes=head_bytes,
         tied_to="model.embed_tokens" if tied else "",
+        tensors=0 if tied else 1,
     )
     said = parsed(num_hidden_layers=layers, max_position_embeddings=32768, **config)
     return Footprint(
