@@ -27,6 +27,8 @@ FAMILIES: dict[str, Family] = {**DENSE, **GPT, **EXPERT_FAMILIES, **RECURRENT, *
 """Every known family by `model_type`."""
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _UNSAID = "F32"
+_OWN_DTYPES = {"causal_mask": "BOOL", "e_score_correction_bias": "F32"}
+"""Of tensors that keep theirs, whatever the weights are stored in; by the last part of their names."""
 _MOST_TENSORS = 300_000
 _MOST_ELEMENTS = 2**50
 _NOWHERE = Path()
@@ -72,7 +74,8 @@ def _entries(family: Family, fields: Fields, model: ModelConfig) -> Iterator[Ent
             shapes = Words(fields, sizes | own).shapes(family.layer)
             alike[key] = tuple(packed_entries(shapes, dtype, model.quantization, packing))
         for name, stored_as, shape in alike[key]:
-            yield f"{family.layers}.{index}.{name}", stored_as, shape
+            own_dtype = _OWN_DTYPES.get(name.rpartition(".")[2], stored_as)
+            yield f"{family.layers}.{index}.{name}", own_dtype, shape
 
 
 def _stored(name: str, shape: Shape, dtype: str) -> StoredTensor:

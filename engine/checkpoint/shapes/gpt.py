@@ -130,7 +130,10 @@ GPT: dict[str, Family] = {
     "gptj": Family(
         _EMBEDDING + _LAST_NORM + _HEAD_WITH_BIAS, _ONE_NORM_MLP + _square("attn", "", ""), "transformer.h"
     ),
-    **dict.fromkeys(("codegen", "moss"), _CODEGEN),
+    "codegen": _CODEGEN,
+    "moss": _CODEGEN._replace(
+        layer=_CODEGEN.layer + tensor("attn.causal_mask", "1", "1", "n_positions", "n_positions")
+    ),
     "gpt_neox": Family(
         tensor("gpt_neox.embed_in.weight", "vocab", "hidden")
         + norm("gpt_neox.final_layer_norm", bias=ALWAYS)
