@@ -25,6 +25,7 @@ from engine.commands import Shutdown
 from engine.engine import Engine
 from engine.errors import InvalidValue, WireError
 from engine.events import DROPPABLE, AnyEvent, Heartbeat
+from engine.heap import reuse_freed_memory
 from engine.log import keep_short
 from engine.offload import parent_folder, sweep
 from engine.scripted import ScriptedBackend
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = _parse(arguments)
     bind_to_parent(options.parent)
     harden()
+    reuse_freed_memory()
     os.environ.update(environment(options.cache))
     os.set_inheritable(options.fd, False)
     with socket.socket(fileno=options.fd) as wire:

@@ -19,6 +19,7 @@ from engine.checkpoint import Verdict, inspect_folder
 from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
 from engine.errors import DamagedCheckpoint, EngineError, NoModelLoaded
 from engine.events import DryRunDone, Event, Inspected, ModelLoaded, Planned
+from engine.heap import reuse_freed_memory
 from engine.hf import failures
 from engine.hf.assemble import assembled, notes
 from engine.hf.decode import Runner
@@ -42,9 +43,10 @@ class HFBackend:
     """Runs one Hugging Face checkpoint at a time; every call on one thread."""
 
     def __init__(self) -> None:
-        """Take the physical cores; OMP_NUM_THREADS goes first where it is set."""
+        """Take the physical cores; OMP_NUM_THREADS goes first where it is set. Freed memory is reused."""
         self._loaded: LoadedModel | None = None
         self._offload_folder: Path | None = None
+        reuse_freed_memory()
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_physical_cores())
         self._threads = torch.get_num_threads()
