@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
 
+_SWITCH_SECONDS = 0.001
+"""How long a thread that plans or reads may keep the loop waiting; Python's own is five times as long."""
+
+
 class VrambleApp(App[int]):
     """The screen; it begins with the chat."""
 
@@ -141,6 +145,7 @@ def run_chat(options: ChatOptions) -> int:
 
         gc.enable()
         return run_plain(options)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     found = load_settings(settings_file())
     bridge = Bridge(options, found.settings)
     guard = TerminalGuard(bridge.abandon)

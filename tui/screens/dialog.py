@@ -27,6 +27,8 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012  # Textual declares it so
     VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-high")]  # noqa: RUF012  # Textual declares it so
 
+    _keys = ""
+
     def frame(self, title: str, keys: str) -> Vertical:
         """The framed box that the dialog's widgets are mounted in.
 
@@ -37,12 +39,16 @@ class Dialog(ModalScreen[Result | None], Generic[Result]):
         box = Vertical(id="frame")
         box.border_title = Content(safe_line(title))
         box.border_subtitle = Content(keys)
+        self._keys = keys
         return box
 
     def show_keys(self, keys: str) -> None:
-        """Say other keys on the lower edge."""
+        """Say other keys on the lower edge; the same ones cost nothing."""
         for box in self.query("#frame"):
-            box.border_subtitle = Content(keys)
+            # Setting it paints the whole frame and all that is in it.
+            if self._keys != keys:
+                self._keys = keys
+                box.border_subtitle = Content(keys)
 
     def action_close(self) -> None:
         """Close without a result."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from textual.binding import Binding, BindingType
@@ -55,6 +55,7 @@ _COLUMNS = (
     Column("used", 6, is_right=True),
 )
 _KEYS = "Enter load · F2 plan · Esc close"
+_TYPING_SECONDS = 0.15
 _DETAIL_LABEL = 9
 _DETAIL_ROWS = 6
 
@@ -104,6 +105,7 @@ class ModelsScreen(Dialog[ModelChoice]):
         self._judge = judge
         self._loaded = loaded
         self._outlooks: dict[Path, Outlook] = {}
+        self._typed_at = 0.0
         self._clock = clock
         self._entries: list[ModelEntry] | None = None
         self._shown: list[ModelEntry] = []
@@ -131,7 +133,10 @@ class ModelsScreen(Dialog[ModelChoice]):
             return
         self._take(entries)
         while (entry := self._next_unjudged()) is not None:
-            self._learn(entry, await asyncio.to_thread(self._judge.look, entry))
+            if monotonic() - self._typed_at < _TYPING_SECONDS:
+                await asyncio.sleep(_TYPING_SECONDS)
+            else:
+                self._learn(entry, await asyncio.to_thread(self._judge.look, entry))
 
     def _next_unjudged(self) -> ModelEntry | None:
         """The chosen one first, then those in view, then those that the search fits, then the others."""
@@ -163,7 +168,8 @@ class ModelsScreen(Dialog[ModelChoice]):
                 self._tell(row)
 
     def on_input_changed(self, changed: Input.Changed) -> None:
-        """Keep what the search fits."""
+        """Keep what the search fits; no row is judged between two letters."""
+        self._typed_at = monotonic()
         self._filter(changed.value)
 
     def _filter(self, search: str) -> None:

@@ -62,6 +62,7 @@ _ACTIONS = {
     "plan_page": (("pageup", "page(-1)"), ("pagedown", "page(1)")),
 }
 """By the command's name, its keys and what they do; `tui/commands.py` declares them."""
+_PATIENCE_SECONDS = 0.1
 
 
 class PlanScreen(Dialog["PlanLoad"]):
@@ -152,8 +153,11 @@ class PlanScreen(Dialog["PlanLoad"]):
         self._ask()
 
     def _ask(self) -> None:
-        """Have the newest wish planned beside the screen; wishes that were passed by are not."""
-        self._draw_controls()
+        """Have the newest wish planned beside the screen; wishes that were passed by are not.
+
+        The wish is drawn with its plan, in one frame, or by itself where the plan takes its time.
+        """
+        self.set_timer(_PATIENCE_SECONDS, self._draw_controls)
         if not self._is_planning:
             self._is_planning = True
             self.run_worker(self._follow(), group="plan", exit_on_error=False)
