@@ -45,12 +45,13 @@ def look_at(folder: Path) -> Verdict:
     config = read_json(folder, "config.json")
     model = read_config(folder)
     tensors, is_on_disk, sentences = _tensors(folder, names, config, model)
+    manners = remarks(folder, names, model) if is_on_disk else ()
     return Verdict(
         folder=folder,
         config=model,
         tensors=tensors,
         native_class=native_class(model.model_type, model.architecture),
-        warnings=(*sentences, *_obstacles(folder, names, config, model), *remarks(folder, names, model)),
+        warnings=(*sentences, *_obstacles(folder, names, config, model), *manners),
         is_on_disk=is_on_disk,
     )
 
