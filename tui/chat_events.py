@@ -153,6 +153,7 @@ class ChatEvents:
         screen.title_line.model = "no model"
         screen.memory.show_ledger(None)
         screen.load_bar.end()
+        self._plans.unloaded()
         self._use_context(0)
 
     def _turn_started(self, event: TurnStarted) -> None:

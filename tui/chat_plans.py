@@ -118,6 +118,11 @@ class ChatPlans:
             self._screen.show_loaded(event)
         self.planned()
 
+    def unloaded(self) -> None:
+        """No model runs any more."""
+        if self._screen is not None:
+            self._screen.show_unloaded()
+
     def show_measured(self) -> None:
         """Tell an open plan what the engine holds, and how fast it was last."""
         if self._screen is not None and self._bridge.loaded is not None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from msgspec.structs import replace
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Input
@@ -141,6 +142,11 @@ class PlanScreen(Dialog["PlanLoad"]):
     def show_loaded(self, loaded: ModelLoaded) -> None:
         """What was planned runs now."""
         self.state.run(loaded)
+        self._draw()
+
+    def show_unloaded(self) -> None:
+        """Nothing runs any more."""
+        self.state.stop()
         self._draw()
 
     def show_measured(self, held: Mapping[str, Held], usage: TurnUsage | None) -> None:
@@ -304,4 +310,4 @@ class PlanScreen(Dialog["PlanLoad"]):
         elif state.plan.placement.fits is Fits.NO:
             self.say("It does not fit like this; the numbers show what would make it fit.", is_warning=True)
         else:
-            self.dismiss(state.wish)
+            self.dismiss(replace(state.wish, context_window=state.plan.placement.context_window))

@@ -72,6 +72,10 @@ class PlanState:
         longest = max(loaded.max_context_window, loaded.context_window)
         self.take(Plan(wish=self.wish, placement=loaded.placement, free=self._free(), longest=longest))
 
+    def stop(self) -> None:
+        """Take it that no model runs."""
+        self._loaded = self._loaded_wish = None
+
     def take(self, plan: Plan) -> None:
         """Show this plan; what runs already is shown as it was loaded."""
         if self._loaded is not None and plan.wish == self._loaded_wish:

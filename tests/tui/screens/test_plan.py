@@ -242,6 +242,23 @@ async def test_what_was_planned_becomes_what_runs() -> None:
         assert opened.said() == "It runs like this already."
 
 
+async def test_what_runs_no_longer_can_be_loaded_again() -> None:
+    opened = Opened(loaded=LOADED)
+    async with opened.app.run_test(size=(120, 40)) as pilot:
+        await opened.open(pilot)
+        opened.screen.show_unloaded()
+        await opened.press(pilot, "enter")
+        assert opened.results == [replace(WISH, context_window=32768)]
+
+
+async def test_enter_asks_for_the_context_window_that_is_shown() -> None:
+    opened = Opened()
+    async with opened.app.run_test(size=(120, 40)) as pilot:
+        await opened.open(pilot)
+        await opened.press(pilot, "enter")
+        assert opened.results == [replace(WISH, context_window=32768)]
+
+
 async def test_m_measures_and_a_machine_that_is_known_better_is_planned_for_again() -> None:
     opened = Opened()
     async with opened.app.run_test(size=(120, 40)) as pilot:
