@@ -36,7 +36,7 @@ def built_modules(blueprint: Blueprint, quantization: Quantization, *, rewrites:
     return tuple(modules)
 
 
-def spare_expert_bytes(blueprint: Blueprint) -> int:
+def built_expert_bytes(blueprint: Blueprint) -> int:
     """Bytes of experts, which quantizing on load leaves as they are."""
     return sum(_plain_bytes(t) for t in blueprint.tensors if _EXPERTS in t.name and not t.packs)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from engine.blueprints import ActivationPeak, Blueprint, CacheGrowth
 from engine.checkpoint import ModelConfig, Verdict
 from engine.errors import UnsupportedModel
-from engine.plan.built import built_modules, spare_expert_bytes
+from engine.plan.built import built_expert_bytes, built_modules
 from engine.plan.cache import activation_bytes, layer_growth
 from engine.plan.explain import gib
 from engine.plan.module import Module
-from engine.plan.stored import is_expert, stored_modules
-from engine.plan.weights import is_merged, is_unpacked_on_load, plain_bytes, weight_itemsize
+from engine.plan.stored import gather, stored_expert_bytes, stored_modules, stored_parameters
+from engine.plan.weights import is_merged, is_unpacked_on_load, weight_itemsize
 from engine.values import Quantization, Value
 
 __all__ = ["Footprint", "Module", "footprint_of"]
@@ -76,10 +76,10 @@ class Footprint(Value, frozen=True, kw_only=True):
 
         Args:
             context_window: tokens that the cache holds in the end.
-            gpu: a GPU computes it; where no dry run told the difference, that is the same.
+            gpu: a GPU computes it, whose fused attention keeps no scores.
         """
         if not self.peaks:
-            return activation_bytes(self.config, context_window, self.itemsize)
+            return activation_bytes(self.config, context_window, self.itemsize, gpu=gpu)
         return _between(self.peaks, context_window, lambda p: (gpu and p.gpu_bytes) or p.bytes)
 
 
@@ -112,26 +112,34 @@ def footprint_of(
         family = config.model_type or "this family"
         message = f"Nothing here tells what a model of {family} is made of."
         raise UnsupportedModel(message, "Download its weights, or let a dry run build it.")
-    packed_already = bool(config.quantization) and not is_unpacked_on_load(config)
     asked = Quantization.NONE if config.quantization else quantization
+    rows = () if _tells_all(blueprint, verdict) else gather(verdict.tensors)
     itemsize = weight_itemsize(config, verdict.tensors)
-    if blueprint is None or (packed_already and verdict.tensors):
-        modules = stored_modules(verdict, itemsize, asked)
+    if rows or blueprint is None:
+        modules = stored_modules(rows, config, itemsize, asked)
+        experts = stored_expert_bytes(rows, config, itemsize)
     else:
         modules = built_modules(blueprint, asked, rewrites=_rewrites(verdict))
+        experts = built_expert_bytes(blueprint)
     return Footprint(
         folder=verdict.folder,
         config=config,
         modules=modules,
         itemsize=itemsize,
         quantization=asked,
-        notes=_notes(verdict, quantization, _expert_bytes(verdict, blueprint, itemsize)),
-        parameters=blueprint.parameters if blueprint else verdict.parameters,
+        notes=_notes(config, quantization, experts),
+        parameters=blueprint.parameters if blueprint else stored_parameters(rows, config),
         caches=_caches(config, blueprint, itemsize),
         peaks=blueprint.peaks if blueprint else (),
         step_ops=blueprint.step_ops if blueprint else 0,
         is_exact=blueprint is not None,
     )
+
+
+def _tells_all(blueprint: Blueprint | None, verdict: Verdict) -> bool:
+    """A dry run tells the bytes of all weights; of those that stay packed as they are stored, headers do."""
+    stays_packed = verdict.config.quantization and not is_unpacked_on_load(verdict.config)
+    return blueprint is not None and not (stays_packed and verdict.tensors)
 
 
 def _rewrites(verdict: Verdict) -> bool:
@@ -147,15 +155,7 @@ def _caches(config: ModelConfig, blueprint: Blueprint | None, itemsize: int) -> 
     return tuple(known.get(layer) or CacheGrowth(layer=layer) for layer in range(config.layers))
 
 
-def _expert_bytes(verdict: Verdict, blueprint: Blueprint | None, itemsize: int) -> int:
-    """Bytes of experts, which quantizing on load leaves as they are."""
-    if blueprint is not None:
-        return spare_expert_bytes(blueprint)
-    return sum(plain_bytes(t, verdict.config, itemsize) for t in verdict.tensors if is_expert(t.name))
-
-
-def _notes(verdict: Verdict, quantization: Quantization, expert_bytes: int) -> tuple[str, ...]:
-    config = verdict.config
+def _notes(config: ModelConfig, quantization: Quantization, expert_bytes: int) -> tuple[str, ...]:
     asked = quantization is not Quantization.NONE
     pairs = (
         (is_unpacked_on_load(config), f"The {config.quantization} weights are unpacked while loading."),

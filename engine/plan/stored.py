@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from engine.checkpoint import ModelConfig, StoredTensor, Verdict
+from engine.checkpoint import ModelConfig, StoredTensor
 from engine.checkpoint.layers import main_list
+from engine.checkpoint.parameters import parameters_of
 from engine.plan.module import Module
 from engine.plan.modules import ModuleNames, ModulePath, forward_order, is_embedding, is_head, is_unused
 from engine.plan.weights import is_merged, is_quantizable, packed_rows, plain_bytes, quantized_bytes
@@ -15,93 +15,132 @@ from engine.values import Quantization
 
 _EXPERTS = ".experts."
 _MATRIX_AXES = 2
-_EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.")
+_MASK_AXES = 4
 
 
-def is_expert(name: str) -> bool:
-    """The tensor belongs to routed experts."""
-    return _EXPERTS in name
+class Alike(NamedTuple):
+    """Tensors of one layer that differ in the number of their expert alone; most often a single one.
+
+    Attributes:
+        tensor: the first of them.
+        count: how many they are.
+    """
+
+    tensor: StoredTensor
+    count: int
+
+    @property
+    def is_expert(self) -> bool:
+        """They belong to routed experts."""
+        return _EXPERTS in self.tensor.name
 
 
-def stored_modules(verdict: Verdict, itemsize: int, quantization: Quantization) -> tuple[Module, ...]:
+def gather(tensors: Iterable[StoredTensor]) -> list[Alike]:
+    """Put the tensors of a layer's experts together: a checkpoint may have twenty thousand of them."""
+    first: dict[object, StoredTensor] = {}
+    counts: dict[object, int] = {}
+    for tensor in tensors:
+        path, found, rest = tensor.name.partition(_EXPERTS)
+        number, _, leaf = rest.partition(".")
+        key = (path, leaf, tensor.shape, tensor.dtype) if found and number.isdigit() else tensor.name
+        first.setdefault(key, tensor)
+        counts[key] = counts.get(key, 0) + 1
+    return [Alike(tensor, counts[key]) for key, tensor in first.items()]
+
+
+def stored_parameters(rows: Iterable[Alike], config: ModelConfig) -> int:
+    """Distinct parameters, tied ones once."""
+    return sum(row.count * parameters_of(row.tensor, config) for row in rows)
+
+
+def stored_expert_bytes(rows: Iterable[Alike], config: ModelConfig, itemsize: int) -> int:
+    """Bytes of experts, which quantizing on load leaves as they are."""
+    return sum(row.count * plain_bytes(row.tensor, config, itemsize) for row in rows if row.is_expert)
+
+
+def stored_modules(
+    rows: Sequence[Alike], config: ModelConfig, itemsize: int, quantization: Quantization
+) -> tuple[Module, ...]:
     """Every module of a checkpoint, in forward order.
 
     Args:
-        verdict: of its folder.
+        rows: its tensors.
+        config: of the model.
         itemsize: bytes of one computed element.
         quantization: that is applied on load.
     """
-    config = verdict.config
-    shares = _Shares(config, verdict.tensors)
-    modules = [
-        _module(path, tensors, shares, (config, itemsize, quantization))
-        for path, tensors in _group(verdict).items()
-    ]
+    how = _Loading(config, itemsize, quantization)
+    modules = [_module(path, group, how) for path, group in _group(rows, config).items()]
     modules = _with_tied_head(modules, config)
     modules.sort(key=lambda module: forward_order(ModulePath(module.name, module.layer)))
     return tuple(modules)
 
 
-def _group(verdict: Verdict) -> dict[ModulePath, list[StoredTensor]]:
-    config = verdict.config
-    names = ModuleNames(main_list(verdict.tensors, config.layers), config.model_type)
-    groups: dict[ModulePath, list[StoredTensor]] = {}
-    for tensor in verdict.tensors:
-        path = names.module_of(tensor.name)
-        if not is_unused(path, config.layers):
-            groups.setdefault(path, []).append(tensor)
+def _group(rows: Sequence[Alike], config: ModelConfig) -> dict[ModulePath, list[Alike]]:
+    names = ModuleNames(main_list((row.tensor for row in rows), config.layers), config.model_type)
+    groups: dict[ModulePath, list[Alike]] = {}
+    for row in rows:
+        path = names.module_of(row.tensor.name)
+        if not is_unused(path, config.layers) and not _is_mask(row.tensor, config):
+            groups.setdefault(path, []).append(row)
     if not any(is_head(path.name) for path in groups):
         groups[ModulePath(names.head)] = []
     return groups
 
 
-def _module(
-    path: ModulePath,
-    tensors: list[StoredTensor],
-    shares: _Shares,
-    how: tuple[ModelConfig, int, Quantization],
-) -> Module:
-    config, itemsize, quantization = how
-    packs = quantization is not Quantization.NONE and path.layer is not None
-    plain = [plain_bytes(tensor, config, itemsize) for tensor in tensors]
-    loaded = [
-        quantized_bytes(tensor.elements, packed_rows(tensor, config), quantization)
-        if packs and is_quantizable(tensor, config)
-        else as_plain
-        for tensor, as_plain in zip(tensors, plain, strict=True)
-    ]
-    read = sum(size * shares.of(path, tensor) for tensor, size in zip(tensors, loaded, strict=True))
+def _is_mask(tensor: StoredTensor, config: ModelConfig) -> bool:
+    """Old checkpoints store the triangles of attention, which models make themselves now."""
+    return len(tensor.shape) == _MASK_AXES and not parameters_of(tensor, config)
+
+
+class _Loading(NamedTuple):
+    """What loading does to stored tensors.
+
+    Attributes:
+        config: of the model.
+        itemsize: bytes of one computed element.
+        quantization: that is applied on load.
+    """
+
+    config: ModelConfig
+    itemsize: int
+    quantization: Quantization
+
+    def plain_bytes(self, row: Alike) -> int:
+        """Bytes of tensors without quantizing on load."""
+        return row.count * plain_bytes(row.tensor, self.config, self.itemsize)
+
+    def loaded_bytes(self, row: Alike, path: ModulePath) -> int:
+        """Bytes of tensors as they are loaded: only what lies in the main list is packed."""
+        packs = self.quantization is not Quantization.NONE and path.layer is not None
+        if not packs or not is_quantizable(row.tensor, self.config):
+            return self.plain_bytes(row)
+        rows = packed_rows(row.tensor, self.config)
+        return row.count * quantized_bytes(row.tensor.elements, rows, self.quantization)
+
+    def active_share(self, row: Alike, path: ModulePath) -> float:
+        """The part that one token reads: a row of an embedding, k of n experts, else all of it."""
+        if path.layer is None and is_embedding(path.name) and row.tensor.shape:
+            return 1 / max(1, row.tensor.shape[0])
+        if not self.config.active_experts or not row.is_expert:
+            return 1.0
+        count = row.count if is_merged(row.tensor) else next(iter(row.tensor.shape), 1)
+        return min(1.0, self.config.active_experts / max(1, count))
+
+
+def _module(path: ModulePath, rows: list[Alike], how: _Loading) -> Module:
+    loaded = [how.loaded_bytes(row, path) for row in rows]
+    read = sum(size * how.active_share(row, path) for row, size in zip(rows, loaded, strict=True))
     return Module(
         name=path.name,
         bytes=sum(loaded),
-        plain_bytes=sum(plain),
-        rewritten_bytes=sum(size for tensor, size in zip(tensors, plain, strict=True) if is_merged(tensor)),
+        plain_bytes=sum(how.plain_bytes(row) for row in rows),
+        rewritten_bytes=sum(how.plain_bytes(row) for row in rows if is_merged(row.tensor)),
         layer=path.layer,
         active_share=read / (sum(loaded) or 1),
-        tensors=len(tensors),
-        matrices=sum(len(t.shape) == _MATRIX_AXES and not is_expert(t.name) for t in tensors),
+        tensors=sum(row.count for row in rows),
+        matrices=sum(len(row.tensor.shape) == _MATRIX_AXES and not row.is_expert for row in rows),
     )
-
-
-class _Shares:
-    """The part of each tensor that one token reads."""
-
-    def __init__(self, config: ModelConfig, tensors: Iterable[StoredTensor]) -> None:
-        """Count the experts of each layer."""
-        self._active = config.active_experts
-        matches = (_EXPERT.match(tensor.name) for tensor in tensors if _EXPERTS in tensor.name)
-        numbered = {(match[1], match[2]) for match in matches if match}
-        self._counts = Counter(path for path, _ in numbered)
-
-    def of(self, path: ModulePath, tensor: StoredTensor) -> float:
-        """Of one row where it is an embedding, of k in n experts, else all of it."""
-        if path.layer is None and is_embedding(path.name) and tensor.shape:
-            return 1 / max(1, tensor.shape[0])
-        if not self._active or not is_expert(tensor.name):
-            return 1.0
-        match = _EXPERT.match(tensor.name)
-        count = self._counts[match[1]] if match else next(iter(tensor.shape), 1)
-        return min(1.0, self._active / max(1, count))
 
 
 def _with_tied_head(modules: list[Module], config: ModelConfig) -> list[Module]:

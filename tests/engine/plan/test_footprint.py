@@ -84,6 +84,20 @@ def test_merged_experts_stay_unpacked_and_are_rewritten_for_the_disk_tier(tmp_pa
     assert any("experts unpacked" in note for note in made.notes)
 
 
+def test_experts_stored_one_by_one_are_read_in_part(tmp_path: Path) -> None:
+    layer = footprint(tmp_path, with_experts(), num_experts_per_tok=1).modules[1]
+    experts = 4 * 8 * 16 * 2
+    assert layer.active_share == pytest.approx((layer.bytes - 0.75 * experts) / layer.bytes)
+    assert layer.tensors == len([name for name in with_experts() if ".layers.0." in name])
+
+
+def test_the_masks_that_old_checkpoints_store_are_not_loaded(tmp_path: Path) -> None:
+    mask = {"model.layers.0.attn.bias": (1, 1, 128, 128), "model.layers.0.attn.masked_bias": ()}
+    plain, masked = footprint(tmp_path / "plain"), footprint(tmp_path, llama_shapes() | mask)
+    assert masked.weight_bytes - plain.weight_bytes == 2
+    assert masked.parameters == plain.parameters
+
+
 def test_weights_beyond_the_last_layer_are_left_out(tmp_path: Path) -> None:
     shapes = llama_shapes(3) | {"mtp.fc.weight": (16, 16)}
     names = [module.name for module in footprint(tmp_path, shapes).modules]
