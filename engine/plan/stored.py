@@ -23,11 +23,11 @@ class Alike(NamedTuple):
 
     Attributes:
         tensor: the first of them.
-        count: how many they are.
+        number: how many they are.
     """
 
     tensor: StoredTensor
-    count: int
+    number: int
 
     @property
     def is_expert(self) -> bool:
@@ -41,8 +41,8 @@ def gather(tensors: Iterable[StoredTensor]) -> list[Alike]:
     counts: dict[object, int] = {}
     for tensor in tensors:
         path, found, rest = tensor.name.partition(_EXPERTS)
-        number, _, leaf = rest.partition(".")
-        key = (path, leaf, tensor.shape, tensor.dtype) if found and number.isdigit() else tensor.name
+        expert, _, leaf = rest.partition(".")
+        key = (path, leaf, tensor.shape, tensor.dtype) if found and expert.isdigit() else tensor.name
         first.setdefault(key, tensor)
         counts[key] = counts.get(key, 0) + 1
     return [Alike(tensor, counts[key]) for key, tensor in first.items()]
@@ -50,12 +50,12 @@ def gather(tensors: Iterable[StoredTensor]) -> list[Alike]:
 
 def stored_parameters(rows: Iterable[Alike], config: ModelConfig) -> int:
     """Distinct parameters, tied ones once."""
-    return sum(row.count * parameters_of(row.tensor, config) for row in rows)
+    return sum(row.number * parameters_of(row.tensor, config) for row in rows)
 
 
 def stored_expert_bytes(rows: Iterable[Alike], config: ModelConfig, itemsize: int) -> int:
     """Bytes of experts, which quantizing on load leaves as they are."""
-    return sum(row.count * plain_bytes(row.tensor, config, itemsize) for row in rows if row.is_expert)
+    return sum(row.number * plain_bytes(row.tensor, config, itemsize) for row in rows if row.is_expert)
 
 
 def stored_modules(
@@ -108,7 +108,7 @@ class _Loading(NamedTuple):
 
     def plain_bytes(self, row: Alike) -> int:
         """Bytes of tensors without quantizing on load."""
-        return row.count * plain_bytes(row.tensor, self.config, self.itemsize)
+        return row.number * plain_bytes(row.tensor, self.config, self.itemsize)
 
     def loaded_bytes(self, row: Alike, path: ModulePath) -> int:
         """Bytes of tensors as they are loaded: only what lies in the main list is packed."""
@@ -116,7 +116,7 @@ class _Loading(NamedTuple):
         if not packs or not is_quantizable(row.tensor, self.config):
             return self.plain_bytes(row)
         rows = packed_rows(row.tensor, self.config)
-        return row.count * quantized_bytes(row.tensor.elements, rows, self.quantization)
+        return row.number * quantized_bytes(row.tensor.elements, rows, self.quantization)
 
     def active_share(self, row: Alike, path: ModulePath) -> float:
         """The part that one token reads: a row of an embedding, k of n experts, else all of it."""
@@ -124,7 +124,7 @@ class _Loading(NamedTuple):
             return 1 / max(1, row.tensor.shape[0])
         if not self.config.active_experts or not row.is_expert:
             return 1.0
-        count = row.count if is_merged(row.tensor) else next(iter(row.tensor.shape), 1)
+        count = row.number if is_merged(row.tensor) else next(iter(row.tensor.shape), 1)
         return min(1.0, self.config.active_experts / max(1, count))
 
 
@@ -138,7 +138,7 @@ def _module(path: ModulePath, rows: list[Alike], how: _Loading) -> Module:
         rewritten_bytes=sum(how.plain_bytes(row) for row in rows if is_merged(row.tensor)),
         layer=path.layer,
         active_share=read / (sum(loaded) or 1),
-        tensors=sum(row.count for row in rows),
+        tensors=sum(row.number for row in rows),
         matrices=sum(len(row.tensor.shape) == _MATRIX_AXES and not row.is_expert for row in rows),
     )
 
