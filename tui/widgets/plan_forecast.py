@@ -75,7 +75,7 @@ def _curve(forecast: Forecast) -> Row:
         format_speed(speed).removesuffix(" tok/s")
         for speed in (forecast.decode_tps_empty, forecast.decode_tps, forecast.decode_tps_full)
     )
-    curve = f"{empty} empty · {half} half full · {full} full"
+    curve = f"{empty} empty · {half} half · {full} full"
     if empty == full:
         curve = "the same at any length of context"
     bound = f" · limited by {safe_line(forecast.bound)}" if forecast.bound else ""

@@ -143,7 +143,7 @@ def test_a_device_is_named_once(device: str, label: str, title: str) -> None:
 def test_a_forecast_is_one_line_of_speeds_and_one_of_what_they_rest_on() -> None:
     rows = text(forecast_rows(Speeds(PLACEMENT, is_exact=True), 104)).splitlines()
     assert rows[0] == "needs the disk · 6.4 tok/s · first token 1.9 s after 512 tokens · load 9.4 s"
-    assert rows[1].startswith("6.6 empty · 6.4 half full · 6.2 full · limited by reading the disk")
+    assert rows[1].startswith("6.6 empty · 6.4 half · 6.2 full · limited by reading the disk")
     assert rows[1].endswith("sizes from a dry run")
 
 
