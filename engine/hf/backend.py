@@ -18,7 +18,7 @@ from engine.backend import Cancelled, Emit
 from engine.checkpoint import Verdict, inspect_folder
 from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
 from engine.errors import DamagedCheckpoint, EngineError, NoModelLoaded
-from engine.events import DryRunDone, Event, Inspected, ModelLoaded, Planned
+from engine.events import DryRunDone, Event, Inspected, LimitsMeasured, ModelLoaded, Planned
 from engine.heap import reuse_freed_memory
 from engine.hf import failures
 from engine.hf.assemble import assembled, notes
@@ -27,12 +27,14 @@ from engine.hf.dryrun import dry_run
 from engine.hf.ledger import cuda_is_used
 from engine.hf.load import load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
+from engine.hf.measure import measured_limits
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
 from engine.memory import read_memory
 from engine.offload import make_folder, parent_folder
 from engine.plan import footprint_of, live_budgets, place, require_real_devices, require_room
+from engine.plan.limits import keep_limits, known_runtime
 from engine.plan.shelf import keep_blueprint, known_blueprint
 from engine.values import BudgetRequest, DeviceLedger, LoadStage, Placement, Tier
 
@@ -68,6 +70,20 @@ class HFBackend:
         blueprint = dry_run(command.folder)
         keep_blueprint(command.folder, blueprint)
         return DryRunDone(folder=command.folder, blueprint=blueprint)
+
+    def measure_limits(self, cancelled: Cancelled) -> LimitsMeasured:
+        """Measure this machine and keep the figures; raise LoadCancelled when cancelled."""
+        settled = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            limits = measured_limits(cancelled, known_runtime() if self._loaded else None)
+        except failures.FAILURES as error:
+            raise failures.named(error, "measuring this machine") from error
+        finally:
+            torch.set_num_threads(settled)
+            _give_back()
+        keep_limits(limits)
+        return LimitsMeasured(limits=limits)
 
     def plan(self, command: PlanLoad) -> Planned:
         """Place a model's layers against the budgets, without loading it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,23 +26,25 @@ T = TypeVar("T")
 SLICES = 16
 
 
-def measured_limits(cancelled: Cancelled) -> MachineLimits:
+def measured_limits(cancelled: Cancelled, runtime_bytes: int | None = None) -> MachineLimits:
     """Measure everything this process may use.
 
     Args:
         cancelled: asked between the steps.
+        runtime_bytes: of the process before any model; None takes what it holds now.
 
     Raises:
         LoadCancelled: it was.
     """
-    return Measurement(cancelled, scratch_folder()).limits()
+    held = process_memory().resident if runtime_bytes is None else runtime_bytes
+    return Measurement(cancelled, scratch_folder()).limits(held)
 
 
 class Measurement:
     """One round of measuring."""
 
     def __init__(self, cancelled: Cancelled, folder: Path) -> None:
-        """Take note of what the process holds before anything.
+        """Start with nothing measured.
 
         Args:
             cancelled: asked between the steps.
@@ -49,16 +52,19 @@ class Measurement:
         """
         self._cancelled = cancelled
         self._folder = folder
-        self._runtime = process_memory().resident
         self._speeds: dict[str, Speed] = {}
         self._quantize: dict[str, float] = {}
 
-    def limits(self) -> MachineLimits:
-        """Measure step by step."""
+    def limits(self, runtime_bytes: int) -> MachineLimits:
+        """Measure step by step.
+
+        Args:
+            runtime_bytes: of the process before any model.
+        """
         ram = self._linear_speeds()
         for kind in PACKERS:
-            self._step(lambda kind=kind: self._pack(kind))
-        attention = {name_of(dtype): self._step(lambda d=dtype: attention_speed(d)) for dtype in DTYPES}
+            self._step(partial(self._pack, kind))
+        attention = {name_of(dtype): self._step(partial(attention_speed, dtype)) for dtype in DTYPES}
         with scratch_file(self._folder) as path:
             disk = self._step(lambda: disk_speed(path))
         ops = self._step(lambda: op_seconds(torch.device("cpu")))
@@ -81,8 +87,8 @@ class Measurement:
             copy_bandwidth=self._step(copy_bandwidth),
             tensor_seconds=self._step(lambda: tensor_seconds(self._folder)),
             quantize_bandwidth=self._quantize,
-            ram_runtime_bytes=self._runtime,
-            gpus=tuple(self._step(lambda i=index: gpu_limits(i)) for index in _gpus()),
+            ram_runtime_bytes=runtime_bytes,
+            gpus=tuple(self._step(partial(gpu_limits, index)) for index in _gpus()),
         )
 
     def _step(self, call: Callable[[], T]) -> T:
@@ -95,8 +101,8 @@ class Measurement:
         memory = torch.zeros(CYCLED_BYTES, dtype=torch.uint8)
         for dtype in DTYPES:
             name = name_of(dtype)
-            self._speeds[name] = self._step(lambda d=dtype: plain_speed(d, memory))
-            self._speeds[f"{name} columns"] = self._step(lambda d=dtype: plain_speed(d, memory, columns=True))
+            self._speeds[name] = self._step(partial(plain_speed, dtype, memory))
+            self._speeds[f"{name} columns"] = self._step(partial(plain_speed, dtype, memory, columns=True))
         return self._step(lambda: ram_bandwidth(memory))
 
     def _pack(self, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -34,14 +35,9 @@ def attention_speed(dtype: torch.dtype) -> AttentionSpeed:
     """Measure attention of one token to 2,048 others."""
     query = torch.full((1, HEADS, 1, WIDTH), 0.5, dtype=dtype)
     grouped, single = _caches(dtype, GROUPS), _caches(dtype, HEADS)
-    fused = seconds_of(
-        lambda kv=kv: functional.scaled_dot_product_attention(query, kv[0], kv[1], enable_gqa=True)
-        for kv in grouped
-    )
-    whole = seconds_of(
-        lambda kv=kv: functional.scaled_dot_product_attention(query, kv[0], kv[1]) for kv in single
-    )
-    stepwise = seconds_of(lambda kv=kv: _eager(query, kv[0], kv[1]) for kv in single)
+    fused = seconds_of(partial(_grouped, query, *kv) for kv in grouped)
+    whole = seconds_of(partial(functional.scaled_dot_product_attention, query, *kv) for kv in single)
+    stepwise = seconds_of(partial(_eager, query, *kv) for kv in single)
     size = 2 * HEADS * WIDTH * TOKENS * dtype.itemsize
     return AttentionSpeed(4 * HEADS * WIDTH * TOKENS / fused, size / whole, size / stepwise)
 
@@ -50,6 +46,10 @@ def _caches(dtype: torch.dtype, heads: int) -> list[tuple[torch.Tensor, torch.Te
     count = max(4, CYCLED_BYTES // (2 * heads * WIDTH * TOKENS * dtype.itemsize) // 2)
     made = torch.full((count, 2, 1, heads, TOKENS, WIDTH), 0.5, dtype=dtype)
     return [(pair[0], pair[1]) for pair in made]
+
+
+def _grouped(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(query, keys, values, enable_gqa=True)
 
 
 def _eager(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -65,7 +65,7 @@ def cache_bandwidth() -> float:
     held = [rows.repeat(1, 1, TOKENS, 1) for _ in range(CACHES)]
     samples = []
     for _ in range(ROUNDS):
-        samples = [timed(lambda index=index: _append(held, index, rows)) for index in range(len(held))]
+        samples = [timed(partial(_append, held, index, rows)) for index in range(len(held))]
     return held[0].nbytes / usual(samples)
 
 

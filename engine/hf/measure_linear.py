@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -80,9 +81,9 @@ def _layer(weight: torch.Tensor, shape: tuple[int, int], *, columns: bool) -> La
 def _token_seconds(layers: list[Layer], width: int, dtype: torch.dtype) -> float:
     """Seconds of one token through one layer, each from memory; the first round only warms up."""
     token = torch.full((1, width), 0.5, dtype=dtype)
-    for seconds in (WARM_UP_SECONDS, TOKEN_SECONDS):
-        samples = within(seconds, [lambda layer=layer: layer(token) for layer in layers])
-    return usual(samples)
+    calls = [partial(layer, token) for layer in layers]
+    within(WARM_UP_SECONDS, calls)
+    return usual(within(TOKEN_SECONDS, calls))
 
 
 def _chunk_seconds(layer: Layer, width: int, dtype: torch.dtype) -> float:
@@ -128,7 +129,7 @@ def packed_speed(kind: str) -> tuple[Speed, float]:
 
 def _packed(pack: Packer, shape: tuple[int, int]) -> tuple[torch.nn.Module, float]:
     """Pack one layer; return it, arranged by a first use, and plain bytes per second."""
-    plain = torch.full(shape, 0.01, dtype=PLAIN)
+    plain = torch.randn(shape).mul_(0.02).to(PLAIN)
     started = time.perf_counter()
     layer = pack(plain).eval()
     layer(plain[:1])

@@ -106,6 +106,11 @@ def kept_limits() -> MachineLimits | None:
     return limits if limits.versions == versions() and _are_sound(limits) else None
 
 
+def known_runtime() -> int:
+    """Bytes of an engine process before any model: as measured here before, or a usual figure."""
+    return (kept_limits() or typical_limits()).ram_runtime_bytes
+
+
 def keep_limits(limits: MachineLimits) -> None:
     """Keep what was measured for later runs; without a place to write to, it is measured again then.
 
