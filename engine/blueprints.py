@@ -70,7 +70,7 @@ class Blueprint(Value, frozen=True, kw_only=True):
         tied: (name, the name whose storage it shares).
         caches: one per layer that keeps something.
         peaks: of several chunks and lengths, ascending.
-        step_ops: operations that one decode step dispatches.
+        step_ops: operations that one decode step dispatches, views not counted; 0 where none was followed.
     """
 
     architecture: str

@@ -77,22 +77,27 @@ class Attention(NamedTuple):
     def _repacked(self) -> int:
         """Keys and values of every query head, where the kernel packs them for the matrix units."""
         queries, keys = self.query.shape[-2], self.key.shape[-2]
-        if self.query.dtype not in _HALF or min(queries, keys) < _REPACKED_FROM:
+        if self.query.dtype not in _HALF or min(queries, keys) < _REPACKED_FROM or not has_matrix_units():
             return 0
         width = self.key.shape[-1] + self.value.shape[-1]
         return self.query.shape[-3] * keys * width * self.query.itemsize
 
     def _scored(self) -> int:
-        """Of the plain way: float copies of everything, scaled ones, scores and their softmax."""
+        """Of the plain way: float copies, scaled and packed ones, scores and their softmax, the result."""
         heads, queries = self.query.shape[-3:-1]
         keys, key_width = self.key.shape[-2:]
         width = self.value.shape[-1]
-        copied = self.query.numel() + heads * keys * (key_width + width)
-        scaled = self.query.numel() + heads * keys * key_width
+        multiplied = self.query.numel() + heads * keys * key_width
+        copied = multiplied + heads * keys * width if self.query.dtype in _HALF else 0
         scores = 2 * heads * queries * keys
         result = heads * queries * width
         itemsize = max(_FLOAT_BYTES, self.query.itemsize)
-        return itemsize * (copied + scaled + scores + result) + self._mask_bytes(itemsize)
+        return itemsize * (copied + 2 * multiplied + scores + result) + self._mask_bytes(itemsize)
+
+
+def has_matrix_units() -> bool:
+    """Say whether this CPU multiplies tiles, for which torch's attention packs its matrices."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def _one_row(tensor: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.blueprints import ActivationPeak, CacheGrowth
-from engine.hf import dryrun_forward
+from engine.hf import dryrun_attention, dryrun_forward
 from engine.hf.dryrun import dry_run
 from engine.hf.dryrun_attention import Attention
 from engine.hf.dryrun_cache import growth_bytes
@@ -117,7 +117,17 @@ def test_a_mask_is_turned_into_numbers() -> None:
     assert attention(16, mask).cpu_bytes() - attention(16, None).cpu_bytes() == 128 * 256 * 2
 
 
-def test_the_cpu_is_asked_without_its_memory() -> None:
+@pytest.mark.parametrize("packs", [True, False])
+def test_keys_and_values_are_packed_for_matrix_units_alone(
+    packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dryrun_attention, "has_matrix_units", lambda: packs)
+    sums = 4 * 4 * 128
+    assert attention(16, None).cpu_bytes() == sums + packs * 2 * 4 * 256 * 16 * 2
+
+
+def test_the_cpu_is_asked_without_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dryrun_attention, "has_matrix_units", lambda: True)
     far = 1 << 24
     query = torch.zeros((), dtype=torch.bfloat16).expand(1, 64, 512, 128)
     key = torch.zeros((), dtype=torch.bfloat16).expand(1, 64, far, 128)
