@@ -36,6 +36,7 @@ INNER = (
     "block_ff_dim",
 )
 """Names of the MLP's width."""
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
 _HEAD_DIM = ("head_dim", "kv_channels")
 _SHARED_INNER = ("shared_expert_intermediate_size", "shared_intermediate_size")
@@ -64,7 +65,8 @@ class ModelConfig(Value, frozen=True, kw_only=True):
         is_tied: lm_head is the embedding; None where config.json does not say.
         quantization: the method the weights are stored with ("gptq"); empty for none.
         quantization_bits: of that method; 0 where it does not say.
-        active_experts: routed experts that one token passes in one layer; 0 without any.
+        experts: routed experts of one layer; 0 without any.
+        active_experts: of those, how many one token passes.
         eos_token_ids: any of them ends a reply.
         sampling: the checkpoint's own defaults.
         has_chat_template: the tokenizer brings one.
@@ -89,6 +91,7 @@ class ModelConfig(Value, frozen=True, kw_only=True):
     is_tied: bool | None = None
     quantization: str = ""
     quantization_bits: int = 0
+    experts: int = 0
     active_experts: int = 0
     eos_token_ids: tuple[int, ...] = ()
     sampling: SamplingParams = SamplingParams()
@@ -142,6 +145,7 @@ def parse_config(
         is_tied=fields.flag("tie_word_embeddings"),
         quantization=_quantization_method(quantization),
         quantization_bits=quantization.integer("bits", "w_bit", high=32, default=0),
+        experts=fields.integer(*_EXPERTS, low=0, high=_MOST_LAYERS, default=0),
         active_experts=_active_experts(fields),
         eos_token_ids=_eos_token_ids(fields, generation),
         sampling=sampling_defaults(generation),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.checkpoint.attention import FULL
+from engine.heap import LARGEST_REUSED_BYTES
 from engine.plan.footprint import Footprint
 from engine.plan.module import Module
 from engine.plan.modules import is_head
@@ -27,6 +28,16 @@ _EAGER_FAMILIES = (
     "xglm",
 )
 """transformers has no fused attention for them."""
+_WIDE_KEY_FAMILIES = ("gptj", "codegen")
+"""Of those, the ones that compute scores in float32, from a copy of all keys."""
+_IN_A_MODEL = 1.08
+"""What a model takes beyond the sum of its parts, each measured alone: caches are cold between them."""
+_PROMPT_SHARE = 0.65
+"""Of the speed of matrix products alone that a prompt reaches: the rest is between them."""
+_EXPERT_OPS = 2
+"""Products per expert on the CPU, those included that no token chose."""
+_EXPERT_SHARE = 0.95
+"""A layer of which one token reads less than this holds experts."""
 _USUAL_LAYER_OPS = 42
 _FILE_TENSORS = 300
 """Of the file that was measured; opening one takes time in proportion."""
@@ -49,6 +60,10 @@ class Cost(NamedTuple):
     def seconds(self) -> float:
         """All of it."""
         return self.weights + self.cache + self.dispatch + self.link + self.disk
+
+    def times(self, factor: float) -> Cost:
+        """All of it, longer by a factor."""
+        return Cost(*(factor * seconds for seconds in self))
 
 
 class ModuleCosts:
@@ -94,20 +109,19 @@ class ModuleCosts:
         if gpu is not None:
             cost = self._on_gpu(gpu, layer, module, context_tokens)
         else:
-            cost = self._on_cpu(layer, module, context_tokens)
+            cost = self._on_cpu(layer, module, context_tokens).times(_IN_A_MODEL)
         return cost._replace(**self._fetching(layer, module, gpu))
 
     def prompt(self, layer: LayerPlacement, main: str, tokens: int) -> float:
         """Seconds that one module takes of a prompt computed at once."""
         module = self._modules[layer.name]
         gpu = self._computing(layer, main)
-        flops = gpu.flops if gpu else self._limits.flops
-        packed = self._is_packed(layer, module) and not gpu
-        speed = named(flops, str(self._footprint.quantization) if packed else self._plain)
+        kind = self._plain if gpu else self._kind(layer, module)
+        speed = named(gpu.flops if gpu else self._limits.flops, kind) * _PROMPT_SHARE
         computed = 1 if is_head(module.name) else tokens
-        elements = self._elements(module) * module.active_share
-        fetched = self.step(layer, main, tokens // 2)
-        return fetched.link + fetched.disk + fetched.dispatch + 2 * elements * computed / speed
+        products = 2 * self._elements(module) * module.active_share * computed / speed
+        once = self.step(layer, main, tokens // 2)
+        return once.link + once.disk + once.dispatch + max(products, once.weights)
 
     def _elements(self, module: Module) -> float:
         owner = self._modules[module.tied_to] if module.tied_to else module
@@ -118,9 +132,6 @@ class ModuleCosts:
         if layer.tier is Tier.CPU:
             return None
         return self._gpus.get(layer.device if layer.tier is Tier.GPU else main)
-
-    def _is_packed(self, layer: LayerPlacement, module: Module) -> bool:
-        return 0 < layer.bytes < module.plain_bytes
 
     def _read_bytes(self, layer: LayerPlacement, module: Module) -> float:
         """Weight bytes that one token reads; a tied head reads the embedding whole."""
@@ -137,14 +148,25 @@ class ModuleCosts:
 
     def _on_cpu(self, layer: LayerPlacement, module: Module, context_tokens: int) -> Cost:
         limits = self._limits
-        kind = str(self._footprint.quantization) if self._is_packed(layer, module) else self._plain
-        ops = self._layer_ops if module.layer is not None else 1
+        kind = self._kind(layer, module)
         each = limits.linear_seconds.get(kind, 0.0) * module.matrices
         return Cost(
             weights=self._read_bytes(layer, module) / named(limits.linear_bandwidth, kind),
             cache=self._attention_seconds(module, context_tokens),
-            dispatch=ops * limits.op_seconds + (each if module.layer is not None else 0.0),
+            dispatch=self._ops(module) * limits.op_seconds + (each if module.layer is not None else 0.0),
         )
+
+    def _kind(self, layer: LayerPlacement, module: Module) -> str:
+        """How the limits call the storage of a module's weights."""
+        is_packed = 0 < layer.bytes < module.plain_bytes
+        return str(self._footprint.quantization) if is_packed else self._plain
+
+    def _ops(self, module: Module) -> float:
+        """Operations that the CPU dispatches for one token of a module."""
+        if module.layer is None:
+            return 1
+        has_experts = module.active_share < _EXPERT_SHARE
+        return self._layer_ops + (_EXPERT_OPS * self._footprint.config.experts if has_experts else 0)
 
     def _attention_seconds(self, module: Module, context_tokens: int) -> float:
         """One token's attention on the CPU, and the copy of the cache that grows by it."""
@@ -152,18 +174,33 @@ class ModuleCosts:
         if not size or module.layer is None:
             return 0.0
         limits, config = self._limits, self._footprint.config
-        copying = size / limits.cache_bandwidth
+        copying = size / self._copy_bandwidth(size)
         groups = config.heads / max(1, config.kv_heads)
         if config.layer_types and config.layer_types[module.layer] not in _ATTENDING:
             return copying
         if self._is_eager:
-            repeated = size * groups / limits.cache_bandwidth if groups > 1 else 0.0
-            return copying + repeated + size * groups / named(limits.eager_bandwidth, self._dtype)
+            return copying + self._eager_seconds(size, groups)
         flops = 2 * size * groups / self._footprint.itemsize
         return copying + max(
             size / named(limits.attention_bandwidth, self._dtype),
             flops / named(limits.attention_flops, self._dtype),
         )
+
+    def _copy_bandwidth(self, size: int) -> float:
+        """Of keys and values that grow by a token: what is too large for the heap is new each time."""
+        limits = self._limits
+        return limits.cache_bandwidth if size // 2 <= LARGEST_REUSED_BYTES else limits.copy_bandwidth
+
+    def _eager_seconds(self, size: int, groups: float) -> float:
+        """Attention in steps: grouped keys and values are repeated, and some keys widened, by copying."""
+        limits = self._limits
+        reading = size * groups / named(limits.eager_bandwidth, self._dtype)
+        copied = size * groups if groups > 1 else 0.0
+        if self._footprint.config.model_type in _WIDE_KEY_FAMILIES:
+            wide = 2 * size / self._footprint.itemsize
+            reading += wide / named(limits.eager_bandwidth, "float32")
+            copied += wide
+        return reading + copied / self._copy_bandwidth(int(copied))
 
     def _fetching(self, layer: LayerPlacement, module: Module, gpu: GpuLimits | None) -> dict[str, float]:
         """What bringing a module's weights to where they are computed takes, for each use."""

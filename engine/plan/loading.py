@@ -8,8 +8,10 @@ from engine.plan.costs import named
 from engine.plan.footprint import Footprint
 from engine.values import LayerPlacement, MachineLimits, Quantization, Tier
 
-_FIXED_OPS = 100_000
-"""Operations that the tokenizer, the classes and the skeleton take as long as."""
+_FIXED_OPS = 150_000
+"""Operations that take as long as the tokenizer, the classes and the skeleton."""
+_PACKING_OPS = 200_000
+"""Likewise as bitsandbytes, which is imported then."""
 _TENSOR_OPS = 100
 """Likewise for each tensor that is put in its place."""
 _WARM_UP_STEPS = 12
@@ -45,11 +47,13 @@ def load_seconds(
 
 
 def _packing_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
+    """Import bitsandbytes and pack, where that was asked for."""
     if footprint.quantization is Quantization.NONE:
         return 0.0
     plain = {module.name: module.plain_bytes for module in footprint.modules}
     packed = sum(plain[layer.name] for layer in layers if 0 < layer.bytes < plain[layer.name])
-    return packed / named(limits.quantize_bandwidth, str(footprint.quantization))
+    importing = _PACKING_OPS * limits.op_seconds if packed else 0.0
+    return importing + packed / named(limits.quantize_bandwidth, str(footprint.quantization))
 
 
 def _link_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
