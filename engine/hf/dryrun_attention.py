@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from engine.plan.processor import has_matrix_units
+
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _HALF = (torch.float16, torch.bfloat16)
 _FLOAT_BYTES = 4
@@ -93,11 +95,6 @@ class Attention(NamedTuple):
         result = heads * queries * width
         itemsize = max(_FLOAT_BYTES, self.query.itemsize)
         return itemsize * (copied + 2 * multiplied + scores + result) + self._mask_bytes(itemsize)
-
-
-def has_matrix_units() -> bool:
-    """Say whether this CPU multiplies tiles, for which torch's attention packs its matrices."""
-    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def _one_row(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from engine.checkpoint import ModelConfig
 from engine.checkpoint.attention import FULL, LINEAR, SLIDING
+from engine.plan.processor import has_matrix_units
 
 _FLOAT_BYTES = 4
 _HALF_BYTES = 2
@@ -163,7 +164,8 @@ class PrefillChunk(NamedTuple):
         beside = self._beside_bytes()
         if self._is_falcon_with_one_key_head and not gpu:
             return beside + self._mask_bytes(gpu=gpu) + self._scored_bytes()
-        repacked = 0 if gpu or self.itemsize > _HALF_BYTES else self._over_context(2 * self._queries)
+        repacks = not gpu and self.itemsize <= _HALF_BYTES and has_matrix_units()
+        repacked = self._over_context(2 * self._queries) if repacks else 0.0
         return beside + self._mask_bytes(gpu=gpu) + self._repeated_bytes() + repacked
 
     @property
