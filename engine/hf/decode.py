@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from engine.hf.heap import trim_heap
 from engine.hf.kv import KVCache
 from engine.hf.protocols import CausalModel
 from engine.hf.sample import Sampler
@@ -84,6 +85,7 @@ class Runner:
         started = time.perf_counter()
         logits = self.feed(token_ids)
         _wait_for(logits)
+        trim_heap()
         self.pace.learn(len(token_ids), time.perf_counter() - started)
         return logits
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -11,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from engine.checkpoint import Verdict
 from engine.errors import DamagedCheckpoint, DoesNotFit
 from engine.hf.device_map import DeviceMap, device_map, resting_places
+from engine.hf.heap import release_mapped, trim_after_first_pass, trim_heap
 from engine.hf.ledger import Weights, count_weights
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel, TextTokenizer
@@ -18,6 +22,8 @@ from engine.hf.readahead import read_ahead
 from engine.values import LoadStage, Placement, Quantization, Tier
 
 NAMED_TENSORS = 3
+RELEASE_BYTES = 64 << 20
+ONE_AFTER_ANOTHER = "HF_DEACTIVATE_ASYNC_LOAD"
 COMPUTED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 LOCAL = {"trust_remote_code": False, "local_files_only": True}
 
@@ -100,7 +106,7 @@ def load_model(
         read_ahead(verdict.tensors, progress)
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
     progress.begin(LoadStage.QUANTIZE if quantization else LoadStage.PLACE, verdict.weight_bytes)
-    with progress.counting():
+    with progress.counting(Releases()), _in_turn(set(mapped.values())):
         model, report = AutoModelForCausalLM.from_pretrained(
             verdict.folder,
             config=config,
@@ -114,7 +120,45 @@ def load_model(
             **LOCAL,
         )
     _refuse_missing(report["missing_keys"])
+    trim_heap()
+    trim_after_first_pass(model)
+    release_mapped([*model.parameters(), *model.buffers()])
     return PlacedModel(model.eval(), mapped)
+
+
+class Releases:
+    """Lets go of a checkpoint's mapped pages while it is converted: what was copied needs them no more."""
+
+    def __init__(self) -> None:
+        """Begin with nothing loaded."""
+        self._at = 0
+
+    def __call__(self, done_bytes: int) -> None:
+        """Take note of how much is loaded."""
+        if done_bytes >= self._at + RELEASE_BYTES:
+            self._at = done_bytes
+            trim_heap()
+            release_mapped()
+
+
+@contextlib.contextmanager
+def _in_turn(devices: set[int | str]) -> Iterator[None]:
+    """Let transformers convert one parameter after another, where nothing is copied to a GPU meanwhile.
+
+    Its threads run ahead of what stacks experts, and what they have converted waits in RAM.
+    """
+    if any(isinstance(device, int) for device in devices):
+        yield
+        return
+    before = os.environ.get(ONE_AFTER_ANOTHER)
+    os.environ[ONE_AFTER_ANOTHER] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ONE_AFTER_ANOTHER]
+        else:
+            os.environ[ONE_AFTER_ANOTHER] = before
 
 
 def attention_of(config: object) -> str:

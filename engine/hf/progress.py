@@ -26,6 +26,7 @@ class Progress:
         self._cancelled = cancelled
         self._stage = LoadStage.IMPORT
         self._total = 0
+        self._on_bytes: Callable[[int], None] = lambda _: None
         self._began_at = self._told_at = time.monotonic()
 
     def begin(self, stage: LoadStage, total_bytes: int = 0) -> None:
@@ -47,8 +48,13 @@ class Progress:
             raise LoadCancelled("The load was stopped.", "Load it again whenever you like.")
 
     @contextmanager
-    def counting(self) -> Iterator[None]:
-        """Count what transformers loads meanwhile, by its own progress bar."""
+    def counting(self, on_bytes: Callable[[int], None]) -> Iterator[None]:
+        """Count what transformers loads meanwhile, by its own progress bar.
+
+        Args:
+            on_bytes: is told how many bytes are loaded, on the loading thread.
+        """
+        self._on_bytes = on_bytes
         before = transformers_logging.set_tqdm_hook(self._bar)
         try:
             yield
@@ -60,7 +66,9 @@ class Progress:
         return _Bar(items, kwargs.get("total"), self._reach_share)
 
     def _reach_share(self, share: float) -> None:
-        self.reach(int(share * self._total))
+        done = int(share * self._total)
+        self._on_bytes(done)
+        self.reach(done)
 
     def _tell(self, done_bytes: int) -> None:
         self._told_at = time.monotonic()
