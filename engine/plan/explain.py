@@ -79,10 +79,12 @@ def _list(names: Sequence[str]) -> str:
 
 
 def tier_sentences(layers: Iterable[LayerPlacement]) -> tuple[str, ...]:
-    """How many modules and bytes lie where, one sentence per tier and device."""
+    """How many modules and bytes lie where, one sentence per tier and device; empty for a single place."""
     totals: dict[tuple[Tier, str], list[int]] = {}
     for layer in layers:
         totals.setdefault((layer.tier, layer.device), []).append(layer.bytes)
+    if len(totals) == 1:
+        return ()
     return tuple(
         f"{len(sizes)} modules ({gib(sum(sizes))}) lie {_TIER_PHRASES[tier].format(device=device)}."
         for (tier, device), sizes in totals.items()
