@@ -171,8 +171,7 @@ def _arguments(options: SpawnOptions, wire: int) -> list[str]:
 
 
 def _environment(options: SpawnOptions) -> dict[str, str]:
-    # One heap for all threads: the engine's own would be cut into pieces of 64 MiB, and keep the gaps.
-    environment = {"MALLOC_ARENA_MAX": "1"} | os.environ
+    environment = dict(os.environ)
     if _PACKAGES.name != "site-packages":
         # A checkout that is not installed; installed packages must not come before the standard library.
         path = filter(None, (str(_PACKAGES), environment.get("PYTHONPATH")))
