@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.value import Value
 
 
@@ -59,17 +61,19 @@ class MachineLimits(Value, frozen=True, kw_only=True):
         ram_runtime_bytes: of the engine process before any model.
         gpus: one per GPU.
         page_cache_bytes: RAM that may hold pages of files now; 0 where nobody looked.
+        learned: measured by predicted seconds, of (a token, a load from files that were not cached), by
+            what `engine.plan.learned.key_of` names.
     """
 
     measured_at: float = 0.0
     versions: str = ""
     ram_bandwidth: float
     linear_bandwidth: dict[str, float]
-    linear_seconds: dict[str, float] = {}
+    linear_seconds: dict[str, float] = msgspec.field(default_factory=dict)
     flops: dict[str, float]
     attention_bandwidth: dict[str, float]
-    attention_flops: dict[str, float] = {}
-    eager_bandwidth: dict[str, float] = {}
+    attention_flops: dict[str, float] = msgspec.field(default_factory=dict)
+    eager_bandwidth: dict[str, float] = msgspec.field(default_factory=dict)
     cache_bandwidth: float = 10e9
     op_seconds: float
     disk_bandwidth: float
@@ -82,3 +86,4 @@ class MachineLimits(Value, frozen=True, kw_only=True):
     ram_runtime_bytes: int
     gpus: tuple[GpuLimits, ...] = ()
     page_cache_bytes: int = 0
+    learned: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)

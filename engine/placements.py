@@ -150,6 +150,7 @@ class Forecast(Value, frozen=True, kw_only=True):
         load_seconds: from the command until it can be talked to, engine process running, files not cached.
         bound: what the decode time goes to mostly ("RAM bandwidth").
         is_measured: it rests on this machine's measured limits, not on typical ones.
+        is_learned: it was corrected by what such a model was measured to take on this machine.
     """
 
     decode_tps: float
@@ -160,6 +161,7 @@ class Forecast(Value, frozen=True, kw_only=True):
     load_seconds: float = 0.0
     bound: str = ""
     is_measured: bool = False
+    is_learned: bool = False
 
 
 class Alternative(Value, frozen=True, kw_only=True):

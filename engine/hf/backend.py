@@ -18,7 +18,7 @@ from engine.backend import Cancelled, Emit
 from engine.checkpoint import Verdict, inspect_folder
 from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
 from engine.errors import DamagedCheckpoint, EngineError, NoModelLoaded
-from engine.events import DryRunDone, Event, Inspected, LimitsMeasured, ModelLoaded, Planned
+from engine.events import DryRunDone, Event, Inspected, LimitsMeasured, ModelLoaded, Planned, TurnFinished
 from engine.heap import reuse_freed_memory
 from engine.hf import failures
 from engine.hf.assemble import assembled, notes
@@ -34,8 +34,10 @@ from engine.hf.turn import Turn
 from engine.memory import read_memory
 from engine.offload import make_folder, parent_folder
 from engine.plan import footprint_of, live_budgets, place, require_real_devices, require_room
+from engine.plan.learned import Lessons
 from engine.plan.limits import keep_limits, known_runtime
 from engine.plan.shelf import keep_blueprint, known_blueprint
+from engine.ram import read_bytes_from_disk
 from engine.values import BudgetRequest, DeviceLedger, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
@@ -47,6 +49,7 @@ class HFBackend:
     def __init__(self) -> None:
         """Take the physical cores; OMP_NUM_THREADS goes first where it is set. Freed memory is reused."""
         self._loaded: LoadedModel | None = None
+        self._lessons: Lessons | None = None
         self._offload_folder: Path | None = None
         reuse_freed_memory()
         if "OMP_NUM_THREADS" not in os.environ:
@@ -110,11 +113,14 @@ class HFBackend:
         """Yield TurnStarted, then PrefillProgress, TextDelta, MemoryLedger, and last TurnFinished."""
         if self._loaded is None:
             raise NoModelLoaded("No model is loaded.", "Choose one with Ctrl+O.")
-        yield from Turn(self._loaded, command, cancelled).events()
+        for event in Turn(self._loaded, command, cancelled).events():
+            yield event
+            if isinstance(event, TurnFinished) and self._lessons:
+                self._lessons.note_turn(event.usage)
 
     def unload(self) -> None:
         """Drop the model and give its memory back as far as a living process can."""
-        self._loaded = None
+        self._loaded = self._lessons = None
         if self._offload_folder is not None:
             shutil.rmtree(self._offload_folder, ignore_errors=True)
             self._offload_folder = None
@@ -122,6 +128,7 @@ class HFBackend:
 
     def _load(self, command: LoadModel, progress: Progress, started: float) -> ModelLoaded:
         verdict = inspect_folder(command.model.folder)
+        read_before = read_bytes_from_disk(os.getpid())
         placement = command.placement or _place(command)
         require_real_devices(placement)
         require_gpus(placement)
@@ -136,6 +143,10 @@ class HFBackend:
         _warm_up(runner, tokenizer)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)
+        seconds = time.monotonic() - started
+        self._lessons = _lessons(verdict, placement)
+        if self._lessons:
+            self._lessons.note_load(seconds, read_bytes_from_disk(os.getpid()) - read_before)
         return ModelLoaded(
             model=command.model,
             placement=placement,
@@ -144,7 +155,7 @@ class HFBackend:
             dtype=str(placed.model.dtype).removeprefix("torch."),
             context_window=loaded.window.tokens,
             max_context_window=verdict.config.context_window,
-            load_seconds=time.monotonic() - started,
+            load_seconds=seconds,
             sampling=loaded.sampling,
             has_chat_template=loaded.writer.template.exists,
             notes=notes(verdict, placement, loaded),
@@ -169,6 +180,13 @@ def _require_room(placement: Placement, verdict: Verdict, budgets: BudgetRequest
     footprint = footprint_of(verdict, placement.quantization, known_blueprint(verdict.folder))
     free = BudgetRequest(disk_folder=placement.offload_folder or budgets.disk_folder)
     require_room(placement, footprint, live_budgets(free, read_memory(os.getpid())))
+
+
+def _lessons(verdict: Verdict, placement: Placement) -> Lessons | None:
+    """What compares the model with its forecast; None where it was not loaded by such a plan."""
+    footprint = footprint_of(verdict, placement.quantization, known_blueprint(verdict.folder))
+    planned = {layer.name for layer in placement.layers}
+    return Lessons(footprint, placement) if planned == {m.name for m in footprint.modules} else None
 
 
 def _warm_up(runner: Runner, tokenizer: TextTokenizer) -> None:

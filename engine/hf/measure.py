@@ -19,7 +19,8 @@ from engine.hf.measure_disk import copy_bandwidth, disk_speed, scratch_file, ten
 from engine.hf.measure_gpu import gpu_limits
 from engine.hf.measure_linear import CYCLED_BYTES, DTYPES, PACKERS, Speed, name_of, packed_speed, plain_speed
 from engine.hf.measure_steps import op_seconds
-from engine.plan.limits import scratch_folder, versions
+from engine.plan.kept import scratch_folder
+from engine.plan.limits import versions
 from engine.values import MachineLimits
 
 T = TypeVar("T")

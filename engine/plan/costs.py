@@ -36,9 +36,14 @@ _PROMPT_SHARE = 0.65
 """Of the speed of matrix products alone that a prompt reaches: the rest is between them."""
 _EXPERT_OPS = 2
 """Products per expert on the CPU, those included that no token chose."""
+_EVICTING_SHARE = 0.75
+"""Of the speed of mapped pages that is left where each takes the room of another."""
+_ROW_SHARE = 0.01
+"""An embedding's rows are less; one on disk is copied as a whole."""
 _EXPERT_SHARE = 0.95
 """A layer of which one token reads less than this holds experts."""
 _USUAL_LAYER_OPS = 42
+_LONG = 1 << 20
 _FILE_TENSORS = 300
 """Of the file that was measured; opening one takes time in proportion."""
 _SHARD_BYTES = 5 << 30
@@ -90,11 +95,12 @@ class ModuleCosts:
         self._is_eager = config.model_type in _EAGER_FAMILIES
         layers = sum(module.layer is not None for module in footprint.modules)
         self._layer_ops = footprint.step_ops / max(1, layers) or _USUAL_LAYER_OPS
+        self._alike = {module.name: _likeness(footprint, module) for module in footprint.modules}
+        self._known: dict[tuple[object, ...], Cost] = {}
         self._tensor_seconds = limits.tensor_seconds * _tensors_per_file(footprint) / _FILE_TENSORS
-        mapped = sum(module.plain_bytes for module in footprint.modules)
-        self._mapped_bandwidth = (
-            limits.cached_bandwidth if 0 < mapped <= limits.page_cache_bytes else limits.mapped_bandwidth
-        )
+        needed = sum(module.plain_bytes for module in footprint.modules) + limits.ram_runtime_bytes
+        self._is_evicted = 0 < limits.page_cache_bytes < needed
+        self._is_cached = needed <= limits.page_cache_bytes
 
     def step(self, layer: LayerPlacement, main: str, context_tokens: int) -> Cost:
         """One token's cost of one module.
@@ -104,6 +110,14 @@ class ModuleCosts:
             main: the GPU that computes what rests elsewhere; empty for none.
             context_tokens: in the cache.
         """
+        place = (layer.tier, layer.device, layer.bytes, main)
+        key = (self._alike[layer.name], place, context_tokens)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._step(layer, main, context_tokens)
+        return known
+
+    def _step(self, layer: LayerPlacement, main: str, context_tokens: int) -> Cost:
         module = self._modules[layer.name]
         gpu = self._computing(layer, main)
         if gpu is not None:
@@ -204,18 +218,49 @@ class ModuleCosts:
 
     def _fetching(self, layer: LayerPlacement, module: Module, gpu: GpuLimits | None) -> dict[str, float]:
         """What bringing a module's weights to where they are computed takes, for each use."""
-        if layer.tier in {Tier.GPU, Tier.CPU} or not module.tensors:
+        if layer.tier is Tier.GPU or not module.tensors:
             return {}
-        link = 0.0
-        if gpu is not None:
-            link = module.plain_bytes / gpu.link_bandwidth + module.tensors * _GPU_COPY_SECONDS
+        if gpu is None:
+            return {"disk": self._mapped_seconds(layer, module)}
+        link = module.plain_bytes / gpu.link_bandwidth + module.tensors * _GPU_COPY_SECONDS
         if layer.tier is Tier.STREAM:
             return {"link": link}
-        disk = module.plain_bytes / self._mapped_bandwidth + module.tensors * self._tensor_seconds
-        return {"link": link, "disk": disk}
+        return {"link": link, "disk": module.plain_bytes / self._page_bandwidth() + self._opening(module)}
+
+    def _mapped_seconds(self, layer: LayerPlacement, module: Module) -> float:
+        """Pages of a file, fetched as the CPU touches them.
+
+        The tier `disk` maps the file anew for each use. What rests in RAM is pages of the same file:
+        where not all of them have room, reading them in turns drops each before it is used again.
+        """
+        is_packed = 0 < layer.bytes < module.plain_bytes
+        touched = 0.0 if is_packed else module.plain_bytes * module.active_share
+        if layer.tier is not Tier.DISK:
+            return touched / self._page_bandwidth() if self._is_evicted else 0.0
+        if module.layer is None and module.active_share < _ROW_SHARE:
+            return module.plain_bytes / min(self._limits.copy_bandwidth, self._page_bandwidth())
+        return touched / self._page_bandwidth() + self._opening(module)
+
+    def _page_bandwidth(self) -> float:
+        """Of mapped pages; to find room for one takes time, too, where others must go."""
+        limits = self._limits
+        return limits.cached_bandwidth if self._is_cached else limits.mapped_bandwidth * _EVICTING_SHARE
+
+    def _opening(self, module: Module) -> float:
+        return module.tensors * self._tensor_seconds
 
 
 _ATTENDING = (FULL, "sliding_attention", "hybrid", "hybrid_sliding", "chunked_attention")
+
+
+def _likeness(footprint: Footprint, module: Module) -> object:
+    """What a module has in common with others that cost the same; layers of a model are mostly alike."""
+    if module.layer is None:
+        return module.name
+    kinds = footprint.config.layer_types
+    kind = kinds[module.layer] if module.layer < len(kinds) else ""
+    growth = (footprint.module_kv_bytes(module, tokens) for tokens in (0, 1, _LONG))
+    return (kind, module.bytes, module.plain_bytes, module.active_share, module.tensors, *growth)
 
 
 def _tensors_per_file(footprint: Footprint) -> float:

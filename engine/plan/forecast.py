@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+
+import msgspec
 
 from engine.plan.costs import Cost, ModuleCosts
 from engine.plan.footprint import Footprint
@@ -43,7 +46,7 @@ class Pace:
         main = main_gpu(layers)
         return [self._cost(layer, main, context_tokens) for layer in layers]
 
-    def chunk_seconds(self, layers: Sequence[LayerPlacement], tokens: int) -> float:
+    def prompt_seconds(self, layers: Sequence[LayerPlacement], tokens: int) -> float:
         """Seconds of a prompt of so many tokens, where nothing is cached."""
         main = main_gpu(layers)
         return HOST_SECONDS + sum(self._modules.prompt(layer, main, tokens) for layer in layers)
@@ -75,16 +78,27 @@ def forecast_of(
     pace = Pace(footprint, limits)
     half = pace.costs(layers, context_window // 2)
     prompt = min(PROMPT_TOKENS, context_window)
+    learned = limits.learned.get(ratio_key(footprint, layers)) if limits.learned else None
+    step, load = learned or (1.0, 1.0)
     return Forecast(
-        decode_tps=1 / (HOST_SECONDS + sum(cost.seconds for cost in half)),
-        decode_tps_empty=1 / pace.step_seconds(layers, 0),
-        decode_tps_full=1 / pace.step_seconds(layers, context_window),
-        time_to_first_token=pace.chunk_seconds(layers, prompt),
+        decode_tps=1 / (step * (HOST_SECONDS + sum(cost.seconds for cost in half))),
+        decode_tps_empty=1 / (step * pace.step_seconds(layers, 0)),
+        decode_tps_full=1 / (step * pace.step_seconds(layers, context_window)),
+        time_to_first_token=pace.prompt_seconds(layers, prompt),
         prompt_tokens=prompt,
-        load_seconds=load_seconds(footprint, layers, limits, pace.step_seconds(layers, 0)),
+        load_seconds=load * load_seconds(footprint, layers, limits, pace.step_seconds(layers, 0)),
         bound=_bound(half),
         is_measured=_is_measured(layers, limits),
+        is_learned=learned is not None,
     )
+
+
+def ratio_key(footprint: Footprint, layers: Sequence[LayerPlacement]) -> str:
+    """Names a model's shape, how its weights are stored, and the devices that hold them."""
+    stored = sum(layer.bytes for layer in layers)
+    places = sorted({f"{layer.tier} {layer.device}" for layer in layers})
+    said = (msgspec.json.encode(footprint.config), footprint.quantization.value, stored, places)
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 
 def _bound(costs: Sequence[Cost]) -> str:

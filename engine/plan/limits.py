@@ -6,21 +6,19 @@ import hashlib
 import math
 import os
 import platform
-import tempfile
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import msgspec
 
-from engine.offload import parent_folder
+from engine.plan.kept import keep_value, kept_ratios, kept_value, scratch_folder
 from engine.ram import read_ram
-from engine.values import Budget, BudgetRequest, GpuLimits, MachineLimits
+from engine.values import Budget, GpuLimits, MachineLimits
 
 FORMAT = 1
 """Of the measurement: a kept one of another number is not comparable."""
 LIBRARIES = ("torch", "transformers", "accelerate", "bitsandbytes")
-_LARGEST_FILE = 1 << 20
 _GIB = 1 << 30
 _GB = 1e9
 _TERA = 1e12
@@ -35,7 +33,9 @@ def machine_limits(budgets: Iterable[Budget] = ()) -> MachineLimits:
     limits = kept_limits() or typical_limits()
     known = {gpu.uuid: gpu for gpu in limits.gpus if gpu.uuid}
     gpus = tuple(_gpu_of(budget, known) for budget in budgets if budget.device.startswith("gpu:"))
-    return msgspec.structs.replace(limits, gpus=gpus, page_cache_bytes=_free_ram())
+    return msgspec.structs.replace(
+        limits, gpus=gpus, page_cache_bytes=_free_ram(), learned=kept_ratios(machine_key())
+    )
 
 
 def _gpu_of(budget: Budget, known: dict[str, GpuLimits]) -> GpuLimits:
@@ -97,13 +97,8 @@ def typical_gpu(total_bytes: int) -> GpuLimits:
 
 def kept_limits() -> MachineLimits | None:
     """What this machine measured with these libraries; None where it has not, or the file is damaged."""
-    try:
-        descriptor = os.open(_file(), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            limits = msgspec.json.decode(file.read(_LARGEST_FILE), type=MachineLimits)
-    except (OSError, msgspec.DecodeError):
-        return None
-    return limits if limits.versions == versions() and _are_sound(limits) else None
+    limits = kept_value(_limits_file(), MachineLimits)
+    return limits if limits and limits.versions == versions() and _are_sound(limits) else None
 
 
 def known_runtime() -> int:
@@ -112,19 +107,8 @@ def known_runtime() -> int:
 
 
 def keep_limits(limits: MachineLimits) -> None:
-    """Keep what was measured for later runs; without a place to write to, it is measured again then.
-
-    The file is private and replaced as a whole.
-    """
-    path = _file()
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
-        with open(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(limits)))
-        os.replace(draft, path)
-    except OSError:
-        return
+    """Keep what was measured for later runs; without a place to write to, it is measured again then."""
+    keep_value(_limits_file(), limits)
 
 
 def versions() -> str:
@@ -139,15 +123,14 @@ def _version(library: str) -> str:
         return "none"
 
 
-def _file() -> Path:
+def machine_key() -> str:
+    """Names this machine, what of it this process may use, and the libraries."""
     machine = f"{platform.node()} {_processor()} {len(os.sched_getaffinity(0))} {versions()}"
-    key = hashlib.sha256(machine.encode()).hexdigest()[:16]
-    return scratch_folder() / f"limits-{key}.json"
+    return hashlib.sha256(machine.encode()).hexdigest()[:16]
 
 
-def scratch_folder() -> Path:
-    """Our own cache folder, which need not exist yet."""
-    return parent_folder(BudgetRequest()).parent
+def _limits_file() -> Path:
+    return scratch_folder() / f"limits-{machine_key()}.json"
 
 
 def _processor() -> str:

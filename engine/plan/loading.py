@@ -16,6 +16,11 @@ _TENSOR_OPS = 100
 """Likewise for each tensor that is put in its place."""
 _WARM_UP_STEPS = 12
 """Forwards of one or a few tokens before a model counts as loaded."""
+_SLOW_WARM_UP_STEPS = 1
+_SLOW_STEP_SECONDS = 0.1
+"""Such a model's threads are not compared, and the pages that were read ahead serve its first forward."""
+_REWRITE_SHARE = 0.1
+"""Of the speed of copying to new memory, where the memory is a new file's."""
 
 
 def load_seconds(
@@ -29,21 +34,32 @@ def load_seconds(
         limits: of the machine.
         step_seconds: of one token at the beginning.
     """
-    modules = {module.name: module for module in footprint.modules}
-    resting = [modules[layer.name] for layer in layers if layer.tier is not Tier.DISK]
-    read = sum(module.plain_bytes for module in resting)
-    stacked = sum(module.rewritten_bytes for module in footprint.modules)
     tensors = sum(module.tensors for module in footprint.modules)
-    fixed = (_FIXED_OPS + _TENSOR_OPS * tensors) * limits.op_seconds
+    steps = _SLOW_WARM_UP_STEPS if step_seconds > _SLOW_STEP_SECONDS else _WARM_UP_STEPS
     return (
-        fixed
-        + read / limits.read_bandwidth
-        + read / limits.cached_bandwidth
-        + stacked / limits.copy_bandwidth
+        (_FIXED_OPS + _TENSOR_OPS * tensors) * limits.op_seconds
+        + _reading_seconds(footprint, layers, limits)
+        + _stacking_seconds(footprint, layers, limits)
         + _packing_seconds(footprint, layers, limits)
         + _link_seconds(footprint, layers, limits)
-        + _WARM_UP_STEPS * step_seconds
+        + steps * step_seconds
     )
+
+
+def _reading_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
+    """Read the files ahead, and touch them; where all lies on disk, only the forwards read."""
+    if all(layer.tier is Tier.DISK for layer in layers):
+        return 0.0
+    size = sum(module.plain_bytes for module in footprint.modules)
+    return size / limits.read_bandwidth + size / limits.cached_bandwidth
+
+
+def _stacking_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
+    """Stack experts in memory; those of the tier `disk` are written to files that are mapped."""
+    on_disk = {layer.name for layer in layers if layer.tier is Tier.DISK}
+    rewritten = [(module.rewritten_bytes, module.name in on_disk) for module in footprint.modules]
+    slowed = sum(size * (1 / _REWRITE_SHARE if is_written else 1) for size, is_written in rewritten)
+    return slowed / limits.copy_bandwidth
 
 
 def _packing_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
