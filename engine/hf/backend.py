@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import shutil
 import time
@@ -52,6 +53,8 @@ class HFBackend:
         self._lessons: Lessons | None = None
         self._offload_folder: Path | None = None
         reuse_freed_memory()
+        # It warns of each layer of each token that int8 computes in float16, some hundred lines a token.
+        logging.getLogger("bitsandbytes.autograd").setLevel(logging.ERROR)
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_physical_cores())
         self._threads = torch.get_num_threads()
