@@ -30,7 +30,7 @@ _EAGER_FAMILIES = (
 """transformers has no fused attention for them."""
 _WIDE_KEY_FAMILIES = ("gptj", "codegen")
 """Of those, the ones that compute scores in float32, from a copy of all keys."""
-_IN_A_MODEL = 1.08
+_IN_A_MODEL = 1.12
 """What a model takes beyond the sum of its parts, each measured alone: caches are cold between them."""
 _PROMPT_SHARE = 0.65
 """Of the speed of matrix products alone that a prompt reaches: the rest is between them."""
@@ -135,7 +135,9 @@ class ModuleCosts:
         computed = 1 if is_head(module.name) else tokens
         products = 2 * self._elements(module) * module.active_share * computed / speed
         once = self.step(layer, main, tokens // 2)
-        return once.link + once.disk + once.dispatch + max(products, once.weights)
+        share = module.active_share or 1.0  # together, tokens read more of the experts than one does
+        weights = once.weights * min(1 / share, tokens)
+        return once.link + once.disk + once.dispatch + max(products, weights)
 
     def _elements(self, module: Module) -> float:
         owner = self._modules[module.tied_to] if module.tied_to else module

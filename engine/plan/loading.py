@@ -8,7 +8,7 @@ from engine.plan.costs import named
 from engine.plan.footprint import Footprint
 from engine.values import LayerPlacement, MachineLimits, Quantization, Tier
 
-_FIXED_OPS = 150_000
+_FIXED_OPS = 240_000
 """Operations that take as long as the tokenizer, the classes and the skeleton."""
 _PACKING_OPS = 200_000
 """Likewise as bitsandbytes, which is imported then."""
@@ -51,7 +51,8 @@ def _reading_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], lim
     if all(layer.tier is Tier.DISK for layer in layers):
         return 0.0
     size = sum(module.plain_bytes for module in footprint.modules)
-    return size / limits.read_bandwidth + size / limits.cached_bandwidth
+    reader = min(limits.read_bandwidth, limits.disk_bandwidth)
+    return size / reader + size / limits.cached_bandwidth
 
 
 def _stacking_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
