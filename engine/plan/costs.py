@@ -34,6 +34,9 @@ _IN_A_MODEL = 1.12
 """What a model takes beyond the sum of its parts, each measured alone: caches are cold between them."""
 _PROMPT_SHARE = 0.65
 """Of the speed of matrix products alone that a prompt reaches: the rest is between them."""
+_HALF = 2
+_EAGER_OPS = 35
+"""Operations that take as long as what products of 16 bit prepare for each new length of the cache."""
 _EXPERT_OPS = 2
 """Products per expert on the CPU, those included that no token chose."""
 _EVICTING_SHARE = 0.75
@@ -182,7 +185,9 @@ class ModuleCosts:
         if module.layer is None:
             return 1
         has_experts = module.active_share < _EXPERT_SHARE
-        return self._layer_ops + (_EXPERT_OPS * self._footprint.config.experts if has_experts else 0)
+        experts = _EXPERT_OPS * self._footprint.config.experts if has_experts else 0
+        is_prepared_anew = self._is_eager and self._footprint.itemsize == _HALF
+        return self._layer_ops + experts + (_EAGER_OPS if is_prepared_anew else 0)
 
     def _attention_seconds(self, module: Module, context_tokens: int) -> float:
         """One token's attention on the CPU, and the copy of the cache that grows by it."""
