@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from engine.hf.heap import trim_heap
+from engine.hf.heap import Heap, layers_of
 from engine.hf.kv import KVCache
 from engine.hf.protocols import CausalModel
 from engine.hf.sample import Sampler
@@ -20,6 +20,7 @@ SLOW_STEP_SECONDS = 0.1
 SMALLEST_CHUNK = 16
 FIRST_CHUNK = 64
 LARGEST_CHUNK = 512
+STEPS_PER_LOOK = 16
 
 
 class Interrupted(Exception):  # noqa: N818 -- no error: the person stopped a forward
@@ -49,6 +50,7 @@ class Runner:
         if "logits_to_keep" in accepted:
             self._constant["logits_to_keep"] = 1
         self._position_row = torch.arange(LARGEST_CHUNK, device=device).unsqueeze(0)
+        self._heap = Heap(layers_of(model) if device.type == "cpu" else ())
         self.kv = KVCache(model.config)
         self.pace = ChunkPace()
         self.continues = True
@@ -65,6 +67,8 @@ class Runner:
             logits of the last one, [vocabulary], on the model's last device.
         """
         done = len(self.kv.token_ids)
+        if done % STEPS_PER_LOOK == 0:
+            self._heap.settle()
         arguments = {**self._constant, self._cache_name: self.kv.cache}
         if self._takes_positions:
             arguments["position_ids"] = self._positions(done, done + len(token_ids))
@@ -83,9 +87,9 @@ class Runner:
     def prefill_chunk(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Compute one chunk, wait for it, and learn the model's pace from it."""
         started = time.perf_counter()
-        logits = self.feed(token_ids)
-        _wait_for(logits)
-        trim_heap()
+        with self._heap.settling():
+            logits = self.feed(token_ids)
+            _wait_for(logits)
         self.pace.learn(len(token_ids), time.perf_counter() - started)
         return logits
 
@@ -113,8 +117,9 @@ class Runner:
         Returns:
             the last logits; not finite where the weights are damaged.
         """
-        logits = self.feed(token_ids)
-        _wait_for(logits)
+        with self._heap.settling():
+            logits = self.feed(token_ids)
+            _wait_for(logits)
         started = time.perf_counter()
         _wait_for(self.feed(token_ids[:1]))
         self.pace.note_step(time.perf_counter() - started)
@@ -129,8 +134,7 @@ class Runner:
 
     def _watch_layers(self) -> None:
         """Notice a cancel between two layers: a step is too long to wait for its end."""
-        lists = [module for module in self._model.modules() if isinstance(module, torch.nn.ModuleList)]
-        for layer in max(lists, key=len, default=()):
+        for layer in layers_of(self._model):
             layer.register_forward_pre_hook(self._notice_cancel)
 
     def _notice_cancel(self, *_: object) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch.utils.hooks import RemovableHandle
+
+from engine.hf.protocols import CausalModel
 
 PAGE = resource.getpagesize()
+STATM = Path("/proc/self/statm")
+GROWTH_BYTES = 48 << 20
+"""Taken by live data or left in gaps, before the heap is trimmed again."""
 _DONT_NEED = 4
 """MADV_DONTNEED of Linux: the pages leave this process; the file's stay cached and come back when touched."""
 
@@ -22,23 +27,55 @@ Span = tuple[int, int]
 def trim_heap() -> None:
     """Return free pages between what is still in use to the operating system.
 
-    Caches that grow and buffers of every size leave gaps, which nothing later fits into: over a long
-    prompt they add up to several times what is alive.
+    glibc does not find a freed block again for an aligned one of the same size, which every tensor is,
+    unless its neighbours are free, too: one chunk of prefill leaves several times what is alive.
     """
     _libc.malloc_trim(0)
 
 
-def trim_after_first_pass(model: torch.nn.Module) -> None:
-    """Trim the heap behind each layer of the first forward, where bitsandbytes packs weights once more."""
+class Heap:
+    """Notices how far this process's own memory has grown, and trims the heap before gaps add up."""
+
+    def __init__(self, layers: Sequence[torch.nn.Module] = ()) -> None:
+        """Start from what is held now.
+
+        Args:
+            layers: of a model that the CPU computes.
+        """
+        self._layers = layers
+        self._floor = own_bytes()
+
+    def settle(self, *_: object) -> None:
+        """Trim once GROWTH_BYTES have come since the last time."""
+        held = own_bytes()
+        if held <= self._floor + GROWTH_BYTES:
+            self._floor = min(self._floor, held)
+            return
+        trim_heap()
+        self._floor = own_bytes()
+
+    @contextmanager
+    def settling(self) -> Iterator[None]:
+        """Settle behind every layer: one chunk of prefill can leave gaps of several times what it holds."""
+        handles = [layer.register_forward_hook(self.settle) for layer in self._layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.settle()
+
+
+def own_bytes() -> int:
+    """Return this process's memory that no file stands behind, freed memory in its heap included."""
+    _, resident, shared, *_ = STATM.read_bytes().split()
+    return (int(resident) - int(shared)) * PAGE
+
+
+def layers_of(model: CausalModel | torch.nn.Module) -> Sequence[torch.nn.Module]:
+    """Return a model's layers: its longest list of modules."""
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    for layer in max(lists, key=len, default=()):
-        handles: list[RemovableHandle] = []
-
-        def trim(*_: object, handles: list[RemovableHandle] = handles) -> None:
-            handles.pop().remove()
-            trim_heap()
-
-        handles.append(layer.register_forward_hook(trim))
+    return list(max(lists, key=len, default=()))
 
 
 def mapped_spans() -> list[Span]:

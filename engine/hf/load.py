@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from engine.checkpoint import Verdict
 from engine.errors import DamagedCheckpoint, DoesNotFit
 from engine.hf.device_map import DeviceMap, device_map, resting_places
-from engine.hf.heap import release_mapped, trim_after_first_pass, trim_heap
+from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel, TextTokenizer
@@ -23,6 +23,8 @@ from engine.values import LoadStage, Placement, Quantization, Tier
 
 NAMED_TENSORS = 3
 RELEASE_BYTES = 64 << 20
+RELEASE_WHILE_PACKING_BYTES = 4 << 20
+"""Packing one matrix leaves gaps of several times its size, and takes far longer than a trim."""
 ONE_AFTER_ANOTHER = "HF_DEACTIVATE_ASYNC_LOAD"
 COMPUTED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 LOCAL = {"trust_remote_code": False, "local_files_only": True}
@@ -106,7 +108,10 @@ def load_model(
         read_ahead(verdict.tensors, progress)
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
     progress.begin(LoadStage.QUANTIZE if quantization else LoadStage.PLACE, verdict.weight_bytes)
-    with progress.counting(Releases()), _in_turn(set(mapped.values())):
+    with (
+        progress.counting(Releases(RELEASE_WHILE_PACKING_BYTES if quantization else RELEASE_BYTES)),
+        _in_turn(set(mapped.values())),
+    ):
         model, report = AutoModelForCausalLM.from_pretrained(
             verdict.folder,
             config=config,
@@ -121,7 +126,6 @@ def load_model(
         )
     _refuse_missing(report["missing_keys"])
     trim_heap()
-    trim_after_first_pass(model)
     release_mapped([*model.parameters(), *model.buffers()])
     return PlacedModel(model.eval(), mapped)
 
@@ -129,13 +133,18 @@ def load_model(
 class Releases:
     """Lets go of a checkpoint's mapped pages while it is converted: what was copied needs them no more."""
 
-    def __init__(self) -> None:
-        """Begin with nothing loaded."""
+    def __init__(self, step_bytes: int) -> None:
+        """Begin with nothing loaded.
+
+        Args:
+            step_bytes: of the checkpoint, after which to let go again.
+        """
+        self._step_bytes = step_bytes
         self._at = 0
 
     def __call__(self, done_bytes: int) -> None:
         """Take note of how much is loaded."""
-        if done_bytes >= self._at + RELEASE_BYTES:
+        if done_bytes >= self._at + self._step_bytes:
             self._at = done_bytes
             trim_heap()
             release_mapped()

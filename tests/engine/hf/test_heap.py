@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.hf.heap import PAGE, mapped_spans, release_mapped, trim_after_first_pass, trim_heap
+from engine.hf.decode import Interrupted
+from engine.hf.heap import (
+    GROWTH_BYTES,
+    PAGE,
+    Heap,
+    layers_of,
+    mapped_spans,
+    own_bytes,
+    release_mapped,
+    trim_heap,
+)
 
 SIZE = 64 * PAGE
 
@@ -53,14 +64,40 @@ def test_files_that_are_mapped_are_found_while_they_are(tmp_path: Path) -> None:
     assert len(mapped_spans()) == spans
 
 
-def test_the_first_pass_alone_is_followed_by_trims() -> None:
+def _model() -> torch.nn.Module:
     model = torch.nn.Module()
+    model.short = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
     model.layers = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3))
-    trim_after_first_pass(model)
-    assert [len(layer._forward_hooks) for layer in model.layers] == [1, 1, 1]
-    for layer in model.layers:
-        layer(torch.ones(2))
-    assert [len(layer._forward_hooks) for layer in model.layers] == [0, 0, 0]
+    return model
+
+
+def test_the_longest_list_holds_the_layers() -> None:
+    model = _model()
+    assert len(layers_of(model)) == 3
+    assert layers_of(model)[0] is model.get_submodule("layers.0")
+    assert layers_of(torch.nn.Linear(2, 2)) == []
+
+
+def test_layers_are_watched_only_meanwhile() -> None:
+    layers = layers_of(_model())
+    heap = Heap(layers)
+    with contextlib.suppress(Interrupted), heap.settling():
+        assert [len(layer._forward_hooks) for layer in layers] == [1, 1, 1]
+        layers[0](torch.ones(2))
+        raise Interrupted
+    assert [len(layer._forward_hooks) for layer in layers] == [0, 0, 0]
+
+
+def test_gaps_are_given_back_once_they_have_grown() -> None:
+    trim_heap()
+    heap = Heap()
+    before = own_bytes()
+    blocks = [torch.ones(50_000) for _ in range(2 * GROWTH_BYTES // 200_000)]
+    kept = blocks[::100]
+    del blocks
+    heap.settle()
+    assert own_bytes() < before + GROWTH_BYTES
+    assert all(bool((block == 1).all()) for block in kept)
 
 
 def test_what_is_in_use_survives_a_trim() -> None:
