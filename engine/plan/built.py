@@ -68,6 +68,7 @@ def _module(
         active_share=read / (sum(loaded) or 1),
         tensors=len(tensors),
         matrices=sum(len(t.shape) == _MATRIX_AXES and _EXPERTS not in t.name for t in tensors),
+        widest_elements=max((math.prod(tensor.shape) for tensor in tensors if tensor.packs), default=0),
         is_computed=all(tensor.is_buffer for tensor in tensors),
     )
 

@@ -51,7 +51,14 @@ def layer_kv_bytes(config: ModelConfig, layer: int, context_window: int, itemsiz
     return growth.constant_bytes + growth.bytes_per_token * tokens
 
 
-def activation_bytes(config: ModelConfig, context_window: int, itemsize: int, *, gpu: bool = False) -> int:
+def activation_bytes(
+    config: ModelConfig,
+    context_window: int,
+    itemsize: int,
+    *,
+    gpu: bool = False,
+    chunk_tokens: int = PREFILL_CHUNK,
+) -> int:
     """Peak of one chunk of prefill on a device that computes, beside weights and KV cache.
 
     The residual stream and the widest of what a layer computes one after the other: projections and
@@ -63,8 +70,9 @@ def activation_bytes(config: ModelConfig, context_window: int, itemsize: int, *,
         context_window: tokens in the cache when the chunk is done.
         itemsize: bytes of one computed element.
         gpu: its fused attention keeps no scores and repacks nothing.
+        chunk_tokens: computed at once.
     """
-    chunk = PrefillChunk(config, min(PREFILL_CHUNK, context_window), context_window, itemsize)
+    chunk = PrefillChunk(config, min(chunk_tokens, context_window), context_window, itemsize)
     parts = (chunk.projection_bytes(), chunk.attention_bytes(gpu=gpu), chunk.mlp_bytes(), chunk.mixer_bytes())
     surplus = _surplus_bytes(chunk)
     held = chunk.residual_bytes() + max(parts) + surplus + _FLOAT_BYTES * config.vocab_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from engine.blueprints import ActivationPeak, Blueprint, CacheGrowth
 from engine.checkpoint import ModelConfig, Verdict
 from engine.errors import UnsupportedModel
 from engine.plan.built import built_expert_bytes, built_modules
-from engine.plan.cache import activation_bytes, layer_growth
+from engine.plan.cache import PREFILL_CHUNK, activation_bytes, layer_growth
 from engine.plan.explain import gib
 from engine.plan.module import Module
 from engine.plan.stored import gather, stored_expert_bytes, stored_modules, stored_parameters
@@ -71,16 +72,25 @@ class Footprint(Value, frozen=True, kw_only=True):
         """Bytes of the whole KV cache at the full window."""
         return sum(self.module_kv_bytes(module, context_window) for module in self.modules)
 
-    def activation_bytes(self, context_window: int, *, gpu: bool = False) -> int:
+    def activation_bytes(
+        self, context_window: int, *, gpu: bool = False, chunk_tokens: int = PREFILL_CHUNK
+    ) -> int:
         """Peak of one chunk of prefill, in bytes, beside weights and KV cache.
+
+        A dry run tells that of the largest chunk; of it, a smaller one takes the part that the closed
+        forms say.
 
         Args:
             context_window: tokens that the cache holds in the end.
             gpu: a GPU computes it, whose fused attention keeps no scores.
+            chunk_tokens: computed at once.
         """
+        closed = partial(activation_bytes, self.config, context_window, self.itemsize, gpu=gpu)
         if not self.peaks:
-            return activation_bytes(self.config, context_window, self.itemsize, gpu=gpu)
-        return _between(self.peaks, context_window, lambda p: (gpu and p.gpu_bytes) or p.bytes)
+            return closed(chunk_tokens=chunk_tokens)
+        seen = _between(self.peaks, context_window, lambda p: (gpu and p.gpu_bytes) or p.bytes)
+        is_largest = chunk_tokens >= min(PREFILL_CHUNK, context_window)
+        return seen if is_largest else round(seen * min(1.0, closed(chunk_tokens=chunk_tokens) / closed()))
 
 
 def _between(

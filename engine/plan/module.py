@@ -18,6 +18,7 @@ class Module(Value, frozen=True, kw_only=True):
         active_share: the part of its bytes that one token reads.
         tensors: number of its tensors, tied ones not counted.
         matrices: of those, the weights of linear layers outside of experts.
+        widest_elements: elements of the largest matrix that quantizing on load would pack; 0 for none.
         is_computed: it holds buffers that the model computes, and nothing of the checkpoint.
     """
 
@@ -30,4 +31,5 @@ class Module(Value, frozen=True, kw_only=True):
     active_share: float = 1.0
     tensors: int = 0
     matrices: int = 0
+    widest_elements: int = 0
     is_computed: bool = False

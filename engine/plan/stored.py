@@ -118,6 +118,11 @@ class _Loading(NamedTuple):
         rows = packed_rows(row.tensor, self.config)
         return row.number * quantized_bytes(row.tensor.elements, rows, self.quantization)
 
+    def widest_elements(self, rows: Iterable[Alike], path: ModulePath) -> int:
+        """Elements of the largest matrix that quantizing would pack."""
+        packable = (row for row in rows if path.layer is not None and is_quantizable(row.tensor, self.config))
+        return max((row.tensor.elements for row in packable), default=0)
+
     def active_share(self, row: Alike, path: ModulePath) -> float:
         """The part that one token reads: a row of an embedding, k of n experts, else all of it."""
         if path.layer is None and is_embedding(path.name) and row.tensor.shape:
@@ -139,6 +144,7 @@ def _module(path: ModulePath, rows: list[Alike], how: _Loading) -> Module:
         layer=path.layer,
         active_share=read / (sum(loaded) or 1),
         tensors=sum(row.number for row in rows),
+        widest_elements=how.widest_elements(rows, path),
         matrices=sum(len(row.tensor.shape) == _MATRIX_AXES and not row.is_expert for row in rows),
     )
 
