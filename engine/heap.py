@@ -7,6 +7,8 @@ import ctypes
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """glibc's numbers of the parameters."""
 KEPT_BYTES = 256 << 20
+GROWTH_BYTES = 48 << 20
+"""Taken by live data or left in gaps, before the engine trims the heap again."""
 LARGEST_REUSED_BYTES = 32 << 20
 """glibc takes no more; larger blocks come from the kernel, and go back to it."""
 

@@ -199,6 +199,7 @@ class Placement(Value, frozen=True, kw_only=True):
         reasons: sentences that explain the choice.
         strategy: how the way was chosen.
         forecast: how fast it is predicted to be; None where it does not fit.
+        prefill_chunk: tokens of a prompt that are computed at once, at most.
         alternatives: what would make it fit, or fit better, in order of least harm.
     """
 
@@ -211,6 +212,7 @@ class Placement(Value, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     strategy: Strategy = Strategy.AUTO
     forecast: Forecast | None = None
+    prefill_chunk: int = 512
     alternatives: tuple[Alternative, ...] = ()
 
     def tier_counts(self) -> dict[Tier, int]:

@@ -168,6 +168,7 @@ class ChunkPace:
         """Begin carefully."""
         self.step_seconds = 0.0
         self.chunk = FIRST_CHUNK
+        self.largest = LARGEST_CHUNK
 
     @property
     def is_slow(self) -> bool:
@@ -178,7 +179,7 @@ class ChunkPace:
         """Take note of what one token alone costs."""
         self.step_seconds = seconds
         if self.is_slow:
-            self.chunk = LARGEST_CHUNK
+            self.chunk = self.largest
 
     def learn(self, tokens: int, seconds: float) -> None:
         """Take note of one chunk.
@@ -190,4 +191,4 @@ class ChunkPace:
         if not self.is_slow and tokens >= SMALLEST_CHUNK:
             per_token = max(seconds - self.step_seconds, 1e-9) / tokens
             fitting = (CHUNK_SECONDS - self.step_seconds) / per_token
-            self.chunk = int(min(LARGEST_CHUNK, 2 * self.chunk, max(SMALLEST_CHUNK, fitting)))
+            self.chunk = int(min(self.largest, 2 * self.chunk, max(SMALLEST_CHUNK, fitting)))

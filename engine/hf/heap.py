@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 
+from engine.heap import GROWTH_BYTES
 from engine.hf.protocols import CausalModel
 
 PAGE = resource.getpagesize()
 STATM = Path("/proc/self/statm")
-GROWTH_BYTES = 48 << 20
-"""Taken by live data or left in gaps, before the heap is trimmed again."""
 _DONT_NEED = 4
 """MADV_DONTNEED of Linux: the pages leave this process; the file's stay cached and come back when touched."""
 

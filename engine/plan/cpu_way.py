@@ -48,10 +48,9 @@ def _widest_from(modules: Sequence[Module]) -> list[int]:
 def _filled(need: Need, devices: Devices, count: int) -> Filling:
     draft = Draft(need.footprint, devices, has_gpus=False)
     rest = need.modules[count:]
-    buffer = max((module.plain_bytes for module in rest), default=0)
     draft.put(need.modules[:count], Tier.CPU, "ram", packed=not rest)
     draft.put(rest, Tier.DISK, "disk")
-    draft.reserve("ram", need.kv_bytes, need.activation_bytes + buffer)
+    draft.reserve("ram", need.kv_bytes, need.cpu_reserve_bytes(rest))
     return draft.finish()
 
 

@@ -121,9 +121,9 @@ def _filled(need: Need, devices: Devices, places: dict[str, str]) -> Filling:
         draft.reserve_gpu(gpu, need, on[gpu])
     draft.put(on.get("ram", []), Tier.STREAM if gpus else Tier.CPU, "ram", packed=not (gpus or moved))
     draft.put(on.get("disk", []), Tier.DISK, "disk")
-    buffer = max((module.plain_bytes for module in moved), default=0)
     if gpus:
+        buffer = max((module.plain_bytes for module in moved), default=0)
         draft.reserve(gpus[0], sum(need.kv[module.name] for module in moved), buffer)
     else:
-        draft.reserve("ram", need.kv_bytes, need.activation_bytes + buffer)
+        draft.reserve("ram", need.kv_bytes, need.cpu_reserve_bytes(moved))
     return draft.finish()

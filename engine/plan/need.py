@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from engine.blueprints import CacheGrowth
 from engine.plan.footprint import Footprint
+from engine.plan.module import Module
+from engine.plan.runtime import cpu_chunk, loading_bytes, packed_activation_bytes
 
 KEPT_STATES = 2
 """Copies that the engine keeps of what a layer's cache cannot be cropped back to."""
@@ -33,8 +35,23 @@ class Need:
         self.kv |= {name: cached_bytes(growth, context_window) for name, growth in growths.items()}
         self.kv_bytes = sum(self.kv.values())
         self.activation_bytes = footprint.activation_bytes(context_window)
+        self.cpu_chunk = cpu_chunk(footprint, context_window)
         on_gpu = footprint.activation_bytes(context_window, gpu=True)
         self.gpu_activation_bytes = on_gpu or self.activation_bytes
+
+    def cpu_reserve_bytes(self, on_disk: Sequence[Module]) -> int:
+        """What RAM holds beside weights and cache where the CPU computes everything.
+
+        Beside modules on disk: the largest chunk, and the one module that is being read. Without any:
+        a chunk, or whatever loading holds for a moment beyond what comes to rest there.
+        """
+        if on_disk:
+            return self.activation_bytes + max(module.plain_bytes for module in on_disk)
+        footprint = self.footprint
+        chunk = footprint.activation_bytes(self.context_window, chunk_tokens=self.cpu_chunk)
+        chunk += packed_activation_bytes(footprint, min(self.cpu_chunk, self.context_window))
+        loading = loading_bytes(self.modules, footprint.quantization)
+        return max(chunk, loading - footprint.weight_bytes - self.kv_bytes)
 
 
 def cache_growths(footprint: Footprint) -> dict[str, CacheGrowth]:

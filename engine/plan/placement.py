@@ -17,7 +17,7 @@ from engine.plan.footprint import Footprint
 from engine.plan.limits import machine_limits
 from engine.plan.need import Need
 from engine.plan.strategies import Chooser
-from engine.values import Budget, DevicePlan, Fits, MachineLimits, Placement, Quantization, Strategy
+from engine.values import Budget, DevicePlan, Fits, MachineLimits, Placement, Quantization, Strategy, Tier
 
 COMFORTABLE_CONTEXT_WINDOW = 8192
 """Tokens reserved when nobody asks for a length."""
@@ -73,6 +73,7 @@ def placement_for(  # noqa: PLR0913 - each is one wish of the person, with a def
         reasons=(*_reasons(chooser, way, window), *explain.context_sentence(window, longest, context_window)),
         strategy=strategy,
         forecast=chooser.forecast(way, window),
+        prefill_chunk=_chunk(chooser.need(window), way),
         alternatives=alternatives(Case(chooser, way, window), other),
     )
 
@@ -89,6 +90,11 @@ def require_real_devices(placement: Placement) -> None:
     if missing:
         message = f"The plan is for {', '.join(missing)}, which this machine does not have."
         raise DoesNotFit(message, "Load it without --gpu, or on a machine that has one.")
+
+
+def _chunk(need: Need, way: Filling) -> int:
+    """Tokens of a prompt computed at once: fewer where everything lies in RAM, and attention keeps scores."""
+    return need.cpu_chunk if {layer.tier for layer in way.layers} == {Tier.CPU} else PREFILL_CHUNK
 
 
 def _is_over_budget(way: Filling) -> bool:
@@ -127,7 +133,9 @@ def _reasons(chooser: Chooser, way: Filling, window: int) -> tuple[str, ...]:
         *explain.strategy_sentence(chooser.strategy, way.fits, len(devices.gpus)),
         _weights(footprint, way),
         *_cache(chooser.need(window)),
-        *explain.reserve_sentences(way.devices, min(PREFILL_CHUNK, window), is_measured=is_measured),
+        *explain.reserve_sentences(
+            way.devices, min(_chunk(chooser.need(window), way), window), is_measured=is_measured
+        ),
         explain.speed_sentence(is_measured=is_measured),
         *explain.unpacked(footprint.quantization, way.layers, packs=way.packs),
         *explain.imaginary(devices.gpus),

@@ -1,15 +1,40 @@
-"""What a device holds before any weight: libraries, CUDA contexts, workspaces."""
+"""What a device holds beside weights and cache: libraries, contexts, gaps, and what loading takes.
+
+The terms of RAM, each measured on several families with `bench/plan.py`:
+
+process: the engine with its libraries imported, measured on each machine (`MachineLimits.ram_runtime_bytes`).
+classes: the model's own modules of transformers, its tokenizer, and the loader, imported by the first load.
+gaps: freed memory that the heap has not given back, no more than GROWTH_BYTES between two trims.
+packing: while bitsandbytes packs one matrix, its float copies; what was packed before is held already, and
+    weights that stay mapped are not touched yet.
+stacking: while one layer's experts become one tensor, a second copy of some of them.
+"""
 
 from __future__ import annotations
 
-from engine.values import GpuLimits, MachineLimits
+from collections.abc import Iterable
+
+from engine.heap import GROWTH_BYTES
+from engine.plan.footprint import Footprint
+from engine.plan.module import Module
+from engine.values import GpuLimits, MachineLimits, Quantization
 
 GPU_RUNTIME_BYTES = 700 << 20
 """CUDA context, kernels and library workspaces of one GPU, until it is calibrated."""
 RAM_RUNTIME_BYTES = 512 << 20
-"""The engine process with its libraries imported, without CUDA."""
+"""The engine process with its libraries and a model's classes, and gaps, without CUDA, until it is measured."""
 CUDA_RAM_BYTES = 1 << 30
 """What CUDA's libraries add to the process in RAM."""
+CLASS_BYTES = 56 << 20
+PACKING_BYTES = {Quantization.INT8: 12, Quantization.NF4: 16}
+"""Per element of the matrix that is being packed: float32 copies of it, codes, and the result."""
+UNPACKED_OUTPUT_BYTES = {Quantization.INT8: 16}
+"""Per token of the chunk and output of the widest layer: sums in int32, scaled in float32, rounded."""
+MAPPED_WHILE_LOADING_BYTES = 32 << 20
+"""Pages of the checkpoint that are copied already and not yet let go."""
+CHUNK_ACTIVATION_BYTES = 160 << 20
+"""Prefill chunks on the CPU shrink until they hold no more: they compute no slower, and plans are exact."""
+CHUNKS = (512, 256, 128, 64)
 
 
 def ram_runtime_bytes(*, has_gpus: bool, limits: MachineLimits) -> int:
@@ -19,10 +44,41 @@ def ram_runtime_bytes(*, has_gpus: bool, limits: MachineLimits) -> int:
         has_gpus: the plan uses one, so that CUDA is initialised.
         limits: of the machine.
     """
-    process = limits.ram_runtime_bytes if limits.measured_at > 0 else RAM_RUNTIME_BYTES
-    return process + (CUDA_RAM_BYTES if has_gpus else 0)
+    cuda = CUDA_RAM_BYTES if has_gpus else 0
+    if not limits.measured_at:
+        return RAM_RUNTIME_BYTES + cuda
+    return limits.ram_runtime_bytes + CLASS_BYTES + GROWTH_BYTES + cuda
 
 
 def gpu_runtime_bytes(gpu: GpuLimits | None) -> int:
     """Bytes of one GPU before any weight; of one never measured, a usual figure."""
     return gpu.context_bytes if gpu is not None and gpu.is_measured else GPU_RUNTIME_BYTES
+
+
+def cpu_chunk(footprint: Footprint, context_window: int) -> int:
+    """Tokens of a prompt that the CPU computes at once, so that they hold CHUNK_ACTIVATION_BYTES at most."""
+    sizes = ((chunk, footprint.activation_bytes(context_window, chunk_tokens=chunk)) for chunk in CHUNKS)
+    return next((chunk for chunk, size in sizes if size <= CHUNK_ACTIVATION_BYTES), CHUNKS[-1])
+
+
+def packed_activation_bytes(footprint: Footprint, chunk_tokens: int) -> int:
+    """What packed layers hold beside plain ones in a chunk: int8 sums that are scaled step by step."""
+    per_output = UNPACKED_OUTPUT_BYTES.get(footprint.quantization, 0)
+    widest = max(footprint.config.intermediate_size, footprint.config.hidden_size)
+    return per_output * chunk_tokens * widest
+
+
+def loading_bytes(modules: Iterable[Module], quantization: Quantization) -> int:
+    """The most bytes held while modules are loaded into RAM, beside the process.
+
+    Args:
+        modules: that come to rest in RAM.
+        quantization: that is applied; `none` packs nothing.
+    """
+    copied = transient = 0
+    for module in modules:
+        is_packed = quantization is not Quantization.NONE and module.widest_elements > 0
+        copied += module.bytes if is_packed else module.rewritten_bytes
+        converting = PACKING_BYTES.get(quantization, 0) * module.widest_elements
+        transient = max(transient, converting, module.rewritten_bytes)
+    return copied + transient + (MAPPED_WHILE_LOADING_BYTES if copied else 0)

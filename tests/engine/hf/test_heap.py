@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine.heap import GROWTH_BYTES
 from engine.hf.decode import Interrupted
 from engine.hf.heap import (
-    GROWTH_BYTES,
     PAGE,
     Heap,
     layers_of,
