@@ -22,7 +22,7 @@ from engine.values import GpuLimits, MachineLimits, Quantization
 GPU_RUNTIME_BYTES = 700 << 20
 """CUDA context, kernels and library workspaces of one GPU, until it is calibrated."""
 RAM_RUNTIME_BYTES = 512 << 20
-"""The engine process with its libraries and a model's classes, and gaps, without CUDA, until it is measured."""
+"""The engine process with its libraries, a model's classes and gaps, without CUDA, until it is measured."""
 CUDA_RAM_BYTES = 1 << 30
 """What CUDA's libraries add to the process in RAM."""
 CLASS_BYTES = 56 << 20
