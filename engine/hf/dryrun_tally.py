@@ -37,7 +37,7 @@ class NoDevice(TorchDispatchMode):
             seconds: until UnsupportedModel is raised.
         """
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        self._end = time.monotonic() + seconds
+        self._end = time.thread_time() + seconds
 
     def __torch_dispatch__(
         self,
@@ -51,7 +51,7 @@ class NoDevice(TorchDispatchMode):
         Raises:
             UnsupportedModel: the time is over.
         """
-        if time.monotonic() > self._end:
+        if time.thread_time() > self._end:
             raise UnsupportedModel(
                 "The model is too large to be built, even on no device.", "Check the sizes in config.json."
             )

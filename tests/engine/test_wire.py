@@ -9,17 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.commands import AnyCommand, Inspect, LoadModel, PlanLoad, Shutdown, UnloadModel
+from engine.commands import (
+    AnyCommand,
+    DryRun,
+    Inspect,
+    LoadModel,
+    MeasureLimits,
+    PlanLoad,
+    Shutdown,
+    UnloadModel,
+)
 from engine.errors import WireError
 from engine.events import (
     AnyEvent,
     ContextFull,
+    DryRunDone,
     EngineEnded,
     EngineReady,
     EngineSilent,
     Failed,
     Heartbeat,
     Inspected,
+    LimitsMeasured,
     LoadProgress,
     MemoryLedger,
     ModelLoaded,
@@ -30,8 +41,13 @@ from engine.events import (
     TurnFinished,
     TurnStarted,
 )
+from engine.plan.limits import typical_limits
 from engine.values import (
+    ActivationPeak,
+    Blueprint,
     BudgetRequest,
+    BuiltTensor,
+    CacheGrowth,
     DeviceLedger,
     FinishReason,
     LayerPlacement,
@@ -46,8 +62,17 @@ from tests.engine.listener import MODEL, ask
 
 LAYER = LayerPlacement(name="model.layers.0", bytes=8, tier=Tier.DISK, device="disk")
 PLACEMENT = Placement(context_window=64, layers=(LAYER,), offload_folder=Path("/offload"))
+BLUEPRINT = Blueprint(
+    architecture="A",
+    parameters=12,
+    tensors=(BuiltTensor(name="w", shape=(3, 4), itemsize=2, packs=True),),
+    caches=(CacheGrowth(layer=0, bytes_per_token=4),),
+    peaks=(ActivationPeak(chunk_tokens=1, context_tokens=2, bytes=3),),
+)
 COMMANDS: tuple[ToEngine, ...] = (
     Inspect(turn_id=1, folder=Path("/models/a b")),
+    DryRun(turn_id=7, folder=Path("/models/a b")),
+    MeasureLimits(turn_id=8),
     PlanLoad(turn_id=2, model=MODEL, budgets=BudgetRequest(gpu=((0, 5), (1, 7)), disk_folder=Path("/d"))),
     LoadModel(turn_id=3, model=MODEL, placement=PLACEMENT),
     ask(4, "日本語 🙂", max_new_tokens=7),
@@ -61,6 +86,8 @@ EVENTS: tuple[AnyEvent, ...] = (
     Inspected(
         architecture="A", parameters=1, weight_bytes=2, context_window=3, dtype="bfloat16", warnings=("w",)
     ),
+    DryRunDone(folder=Path("/models/a b"), blueprint=BLUEPRINT),
+    LimitsMeasured(limits=typical_limits()),
     Planned(model=MODEL, placement=PLACEMENT),
     LoadProgress(stage=LoadStage.READ, seconds_left=0.5),
     ModelLoaded(
