@@ -35,6 +35,9 @@ MAPPED_WHILE_LOADING_BYTES = 32 << 20
 CHUNK_ACTIVATION_BYTES = 160 << 20
 """Prefill chunks on the CPU shrink until they hold no more: they compute no slower, and plans are exact."""
 CHUNKS = (512, 256, 128, 64)
+CACHE_GAP_SHARE = 0.4
+"""Of the KV cache: each token's copy is larger than the block it leaves, which only smaller ones can take."""
+MOST_CACHE_GAP_BYTES = 128 << 20
 
 
 def ram_runtime_bytes(*, has_gpus: bool, limits: MachineLimits) -> int:
@@ -66,6 +69,11 @@ def packed_activation_bytes(footprint: Footprint, chunk_tokens: int) -> int:
     per_output = UNPACKED_OUTPUT_BYTES.get(footprint.quantization, 0)
     widest = max(footprint.config.intermediate_size, footprint.config.hidden_size)
     return per_output * chunk_tokens * widest
+
+
+def cache_gap_bytes(kv_bytes: int) -> int:
+    """What the heap holds between the blocks of a cache in RAM that grows with every token."""
+    return min(int(CACHE_GAP_SHARE * kv_bytes), MOST_CACHE_GAP_BYTES)
 
 
 def loading_bytes(modules: Iterable[Module], quantization: Quantization) -> int:
