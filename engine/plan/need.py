@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from engine.blueprints import CacheGrowth
 from engine.plan.footprint import Footprint
 from engine.plan.module import Module
-from engine.plan.runtime import cache_gap_bytes, cpu_chunk, loading_bytes, packed_activation_bytes
+from engine.plan.runtime import (
+    cache_gap_bytes,
+    chunk_gap_bytes,
+    cpu_chunk,
+    loading_bytes,
+    packed_activation_bytes,
+)
 
 KEPT_STATES = 2
 """Copies that the engine keeps of what a layer's cache cannot be cropped back to."""
@@ -49,6 +55,7 @@ class Need:
             return self.activation_bytes + max(module.plain_bytes for module in on_disk)
         footprint = self.footprint
         chunk = footprint.activation_bytes(self.context_window, chunk_tokens=self.cpu_chunk)
+        chunk += chunk_gap_bytes(chunk)
         chunk += packed_activation_bytes(footprint, min(self.cpu_chunk, self.context_window))
         chunk += cache_gap_bytes(self.kv_bytes)
         loading = loading_bytes(self.modules, footprint.quantization)

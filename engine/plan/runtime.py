@@ -25,7 +25,7 @@ RAM_RUNTIME_BYTES = 512 << 20
 """The engine process with its libraries, a model's classes and gaps, without CUDA, until it is measured."""
 CUDA_RAM_BYTES = 1 << 30
 """What CUDA's libraries add to the process in RAM."""
-CLASS_BYTES = 56 << 20
+CLASS_BYTES = 80 << 20
 PACKING_BYTES = {Quantization.INT8: 12, Quantization.NF4: 16}
 """Per element of the matrix that is being packed: float32 copies of it, codes, and the result."""
 UNPACKED_OUTPUT_BYTES = {Quantization.INT8: 16}
@@ -35,6 +35,8 @@ MAPPED_WHILE_LOADING_BYTES = 32 << 20
 CHUNK_ACTIVATION_BYTES = 160 << 20
 """Prefill chunks on the CPU shrink until they hold no more: they compute no slower, and plans are exact."""
 CHUNKS = (512, 256, 128, 64)
+CHUNK_GAP_SHARE = 0.6
+"""Of a chunk's activations: what its temporaries leave in the heap, most where attention keeps scores."""
 CACHE_GAP_SHARE = 0.4
 """Of the KV cache: each token's copy is larger than the block it leaves, which only smaller ones can take."""
 MOST_CACHE_GAP_BYTES = 128 << 20
@@ -69,6 +71,11 @@ def packed_activation_bytes(footprint: Footprint, chunk_tokens: int) -> int:
     per_output = UNPACKED_OUTPUT_BYTES.get(footprint.quantization, 0)
     widest = max(footprint.config.intermediate_size, footprint.config.hidden_size)
     return per_output * chunk_tokens * widest
+
+
+def chunk_gap_bytes(activation_bytes: int) -> int:
+    """What the heap holds beside the temporaries of one chunk of prefill on the CPU."""
+    return int(CHUNK_GAP_SHARE * min(activation_bytes, CHUNK_ACTIVATION_BYTES))
 
 
 def cache_gap_bytes(kv_bytes: int) -> int:
