@@ -47,6 +47,7 @@ _OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
     "USE_TF": "0",
     "USE_FLAX": "0",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",  # of 1,024 kernels, each for one shape and up to 0.5 MB
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA numbers GPUs as NVML does; engine.visible relies on it
 }
 _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")

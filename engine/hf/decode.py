@@ -17,9 +17,10 @@ from engine.hf.threads import settle_threads
 
 CHUNK_SECONDS = 0.12
 SLOW_STEP_SECONDS = 0.1
-SMALLEST_CHUNK = 16
+CHUNK_SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+SMALLEST_CHUNK = CHUNK_SIZES[0]
 FIRST_CHUNK = 64
-LARGEST_CHUNK = 512
+LARGEST_CHUNK = CHUNK_SIZES[-1]
 STEPS_PER_LOOK = 16
 
 
@@ -191,4 +192,9 @@ class ChunkPace:
         if not self.is_slow and tokens >= SMALLEST_CHUNK:
             per_token = max(seconds - self.step_seconds, 1e-9) / tokens
             fitting = (CHUNK_SECONDS - self.step_seconds) / per_token
-            self.chunk = int(min(self.largest, 2 * self.chunk, max(SMALLEST_CHUNK, fitting)))
+            self.chunk = _rounded(min(self.largest, 2 * self.chunk, fitting))
+
+
+def _rounded(tokens: float) -> int:
+    """Return the largest usual chunk of no more tokens: for every other size, oneDNN would keep kernels."""
+    return max((size for size in CHUNK_SIZES if size <= tokens), default=SMALLEST_CHUNK)

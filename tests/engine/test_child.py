@@ -184,6 +184,7 @@ def test_the_libraries_find_no_network_and_private_folders(tmp_path: Path) -> No
         assert folder.is_relative_to(cache)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert "TMPDIR" not in child.environment(None)
+    assert int(child.environment(None)["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) < 1024
 
 
 def test_the_process_is_hardened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
