@@ -35,7 +35,7 @@ MAPPED_WHILE_LOADING_BYTES = 32 << 20
 CHUNK_ACTIVATION_BYTES = 160 << 20
 """Prefill chunks on the CPU shrink until they hold no more: they compute no slower, and plans are exact."""
 CHUNKS = (512, 256, 128, 64)
-CHUNK_GAP_SHARE = 0.6
+CHUNK_GAP_SHARE = 0.25
 """Of a chunk's activations: what its temporaries leave in the heap, most where attention keeps scores."""
 CACHE_GAP_SHARE = 0.4
 """Of the KV cache: each token's copy is larger than the block it leaves, which only smaller ones can take."""
