@@ -52,7 +52,8 @@ class Need:
         a chunk, or whatever loading holds for a moment beyond what comes to rest there.
         """
         if on_disk:
-            return self.activation_bytes + max(module.plain_bytes for module in on_disk)
+            gaps = chunk_gap_bytes(self.activation_bytes) + cache_gap_bytes(self.kv_bytes)
+            return self.activation_bytes + gaps + max(module.plain_bytes for module in on_disk)
         footprint = self.footprint
         chunk = footprint.activation_bytes(self.context_window, chunk_tokens=self.cpu_chunk)
         chunk += chunk_gap_bytes(chunk)
