@@ -52,11 +52,11 @@ class Need:
         a chunk, or whatever loading holds for a moment beyond what comes to rest there.
         """
         if on_disk:
-            gaps = chunk_gap_bytes(self.activation_bytes) + cache_gap_bytes(self.kv_bytes)
+            gaps = chunk_gap_bytes(self.footprint, self.activation_bytes) + cache_gap_bytes(self.kv_bytes)
             return self.activation_bytes + gaps + max(module.plain_bytes for module in on_disk)
         footprint = self.footprint
         chunk = footprint.activation_bytes(self.context_window, chunk_tokens=self.cpu_chunk)
-        chunk += chunk_gap_bytes(chunk)
+        chunk += chunk_gap_bytes(footprint, chunk)
         chunk += packed_activation_bytes(footprint, min(self.cpu_chunk, self.context_window))
         chunk += cache_gap_bytes(self.kv_bytes)
         loading = loading_bytes(self.modules, footprint.quantization)

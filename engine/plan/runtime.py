@@ -36,10 +36,11 @@ CHUNK_ACTIVATION_BYTES = 160 << 20
 """Prefill chunks on the CPU shrink until they hold no more: they compute no slower, and plans are exact."""
 CHUNKS = (512, 256, 128, 64)
 CHUNK_GAP_SHARE = 0.25
-"""Of a chunk's activations: what its temporaries leave in the heap, most where attention keeps scores."""
+"""Of a chunk's activations of 16 bit: what its temporaries and reordered copies leave in the heap."""
 CACHE_GAP_SHARE = 0.4
 """Of the KV cache: each token's copy is larger than the block it leaves, which only smaller ones can take."""
 MOST_CACHE_GAP_BYTES = 128 << 20
+_HALF = 2
 
 
 def ram_runtime_bytes(*, has_gpus: bool, limits: MachineLimits) -> int:
@@ -73,8 +74,10 @@ def packed_activation_bytes(footprint: Footprint, chunk_tokens: int) -> int:
     return per_output * chunk_tokens * widest
 
 
-def chunk_gap_bytes(activation_bytes: int) -> int:
-    """What the heap holds beside the temporaries of one chunk of prefill on the CPU."""
+def chunk_gap_bytes(footprint: Footprint, activation_bytes: int) -> int:
+    """What the heap holds beside the temporaries of one chunk of prefill that the CPU computes in 16 bit."""
+    if footprint.itemsize != _HALF:
+        return 0
     return int(CHUNK_GAP_SHARE * min(activation_bytes, CHUNK_ACTIVATION_BYTES))
 
 
