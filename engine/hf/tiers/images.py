@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ from engine.hf.tiers.direct import ALIGNMENT, Extent, aligned
 
 GAP_BYTES = 1 << 20
 """Between two tensors, below which both are read at once."""
-KEPT_BYTES = 1 << 20
-"""A tensor that was converted while loading stays in RAM, if it is no larger than this."""
+KEPT_SHARE = 0.01
+"""Of a module's bytes: so much may have been converted while loading, and stays in RAM."""
 
 
 class Region(NamedTuple):
@@ -54,12 +54,6 @@ class Image(NamedTuple):
     bytes: int
 
 
-class _Found(NamedTuple):
-    file: Path
-    start: int
-    parameter: torch.nn.Parameter
-
-
 def mapped_regions() -> list[Region]:
     """The mapped safetensors of this process, by address."""
     regions = []
@@ -72,14 +66,13 @@ def mapped_regions() -> list[Region]:
 
 
 def image_of(parameters: Iterable[torch.nn.Parameter], regions: Sequence[Region]) -> Image | None:
-    """Lay out parameters that are views of mapped files; None where a large one is not."""
-    found = []
-    for parameter in parameters:
-        place = place_of(parameter, regions)
-        if place is not None:
-            found.append(_Found(*place, parameter))
-        elif parameter.nbytes > KEPT_BYTES:
-            return None
+    """Lay out parameters that are views of mapped files; None where much of them is not."""
+    parameters = list(parameters)
+    places = [(place_of(parameter, regions), parameter) for parameter in parameters]
+    found = [(*place, parameter) for place, parameter in places if place is not None]
+    made = sum(parameter.nbytes for place, parameter in places if place is None)
+    if made > KEPT_SHARE * sum(parameter.nbytes for parameter in parameters):
+        return None
     return laid_out(found)
 
 
@@ -95,45 +88,66 @@ def place_of(tensor: torch.Tensor, regions: Sequence[Region]) -> tuple[Path, int
     return (regions[at].file, offset) if offset % tensor.element_size() == 0 else None
 
 
-def laid_out(found: Collection[tuple[Path, int, torch.nn.Parameter]]) -> Image:
-    """Join what lies together in the files to extents, one after the other in a buffer.
+def laid_out(found: Iterable[tuple[Path, int, torch.nn.Parameter]]) -> Image:
+    """Lay out parameters in the order of their files.
 
     Args:
         found: (file, offset, parameter) in any order.
     """
-    extents: list[Extent] = []
-    views: list[View] = []
-    for file, start, parameter in sorted(found, key=lambda item: (str(item[0]), item[1])):
-        end = start + parameter.nbytes
-        if extents and _joins(extents[-1], file, start):
-            last = extents.pop()
-            last = last._replace(length=max(last.length, end - last.start))
-        else:
-            last = _begun(file, start, end, extents[-1] if extents else None)
-        extents.append(last)
-        views.append(View(parameter, parameter.data, last.position + start - last.start))
-    return Image(tuple(extents), tuple(views), _end(extents[-1]) if extents else 0)
+    places = sorted(found, key=lambda item: (str(item[0]), item[1]))
+    layout = Layout((file, start, parameter.nbytes) for file, start, parameter in places)
+    views = [View(tensor, tensor.data, layout.position(file, start) or 0) for file, start, tensor in places]
+    return Image(layout.extents, tuple(views), layout.bytes)
+
+
+class Layout:
+    """Spans of files as they lie in a buffer: what lies together is read at once.
+
+    Attributes:
+        extents: one after the other.
+        bytes: of the buffer.
+    """
+
+    def __init__(self, spans: Iterable[tuple[Path, int, int]]) -> None:
+        """Take (file, offset, length), ascending within each file."""
+        extents: list[Extent] = []
+        for file, start, length in spans:
+            if extents and _joins(extents[-1], file, start):
+                last = extents.pop()
+                last = last._replace(length=max(last.length, start + length - last.start))
+            else:
+                last = _begun(file, start, length, extents[-1] if extents else None)
+            extents.append(last)
+        self.extents = tuple(extents)
+        self.bytes = _end(extents[-1]) if extents else 0
+
+    def position(self, file: Path, start: int) -> int | None:
+        """Return where an offset of a file lies in the buffer; None where it does not."""
+        for extent in self.extents:
+            if extent.file == file and extent.start <= start < extent.start + extent.length:
+                return extent.position + start - extent.start
+        return None
 
 
 def _joins(extent: Extent, file: Path, start: int) -> bool:
     return extent.file == file and start <= extent.start + extent.length + GAP_BYTES
 
 
-def _begun(file: Path, start: int, end: int, before: Extent | None) -> Extent:
+def _begun(file: Path, start: int, length: int, before: Extent | None) -> Extent:
     first = start - start % ALIGNMENT
-    return Extent(file, first, end - first, _end(before) if before else 0)
+    return Extent(file, first, start + length - first, _end(before) if before else 0)
 
 
 def _end(extent: Extent) -> int:
     return extent.position + aligned(extent.length)
 
 
-def bound_view(whole: torch.Tensor, view: View) -> torch.Tensor:
-    """Return a parameter's part of a buffer.
+def bound_view(whole: torch.Tensor, position: int, like: torch.Tensor) -> torch.Tensor:
+    """Return a tensor's part of a buffer.
 
     Args:
         whole: the buffer, uint8 [bytes].
-        view: of the parameter.
+        position: of the tensor's first byte.
+        like: a tensor of its dtype and shape.
     """
-    part = whole[view.position : view.position + view.home.nbytes]
-    return part.view(view.home.dtype).view(view.home.shape)
+    return whole[position : position + like.nbytes].view(like.dtype).view(like.shape)

@@ -60,7 +60,9 @@ class _Slot:
         self.memory = aligned_memory(size)
         whole = torch.frombuffer(self.memory, dtype=torch.uint8)
         self.views = [
-            [bound_view(whole, view) for view in image.views] if image.bytes <= size else []
+            [bound_view(whole, view.position, view.home) for view in image.views]
+            if image.bytes <= size
+            else []
             for image in images
         ]
 
