@@ -1,6 +1,7 @@
 """P8 warm, P9, P10, P15 through the engine, in a process of its own.
 
-`python -m bench.gpu_engine FOLDER CAP`: CAP is what the plan may take of GPU 0 in bytes; 0 takes what is free. The last line is one JSON object.
+`python -m bench.gpu_engine FOLDER CAP`: CAP is what the plan may take of GPU 0 in bytes; 0 takes what
+is free. The last line is one JSON object.
 """
 
 from __future__ import annotations
