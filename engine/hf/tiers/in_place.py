@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -78,14 +78,24 @@ def _sources(
     skeleton: CausalModel, tensors: Sequence[StoredTensor], on_disk: tuple[str, ...]
 ) -> Iterator[_Source]:
     stored = {tensor.name: tensor for tensor in tensors}
+    named = list(_named(skeleton))
+    prefix = f"{skeleton.base_model_prefix}."
+    matches = [_by_name(stored, names, prefix) for _, names in named]
+    used = {match.name for match in matches if match}
+    left = [tensor for tensor in tensors if tensor.name not in used]
     roots = tuple(f"{path}." for path in on_disk)
     has_dtype = getattr(skeleton.config, "dtype", None) is not None
-    for parameter, names in _named(skeleton):
-        aliases = (alias for name in names for alias in _aliases(name, f"{skeleton.base_model_prefix}."))
-        candidates = (stored[alias] for alias in aliases if alias in stored)
-        same = (tensor for tensor in candidates if _is_same(tensor, parameter, has_dtype=has_dtype))
+    for (parameter, names), match in zip(named, matches, strict=True):
+        candidates = [match] if match else [t for t in left if t.shape == tuple(parameter.shape)]
+        same = [t for t in candidates if _is_same(t, parameter, has_dtype=has_dtype)]
         is_on_disk = all(name.startswith(roots) for name in names)
-        yield _Source(is_on_disk, next(same, None), parameter.nbytes)
+        yield _Source(is_on_disk, same[0] if len(same) == 1 else None, parameter.nbytes)
+
+
+def _by_name(stored: Mapping[str, StoredTensor], names: Iterable[str], prefix: str) -> StoredTensor | None:
+    """Find what one of a parameter's names stands for; one that was renamed is known by its shape alone."""
+    aliases = (alias for name in names for alias in _aliases(name, prefix))
+    return next((stored[alias] for alias in aliases if alias in stored), None)
 
 
 def _named(skeleton: CausalModel) -> Iterable[tuple[torch.nn.Parameter, list[str]]]:

@@ -49,6 +49,8 @@ class Slabs:
             tensors: that rest in RAM, in the order of the files.
             is_scarce: other weights had to stay on the disk.
         """
+        tensors = tuple(tensors)
+        self._wanted = {(tensor.file, tensor.start) for tensor in tensors}
         self._direct, self._plain = FileReader(), FileReader(is_direct=False)
         cache = PageCache()
         layouts = [_layout(group) for _, group in groupby(tensors, key=lambda tensor: tensor.file)]
@@ -86,12 +88,11 @@ class Slabs:
         progress.reach(self.total_bytes)
 
     def bind(self, model: CausalModel) -> None:
-        """Let every parameter and buffer that is a view of a file become a view of what was read of it."""
+        """Let what is a view of a file become a view of what was read of it: parameters and buffers."""
         regions = mapped_regions()
         for tensor in _tensors(model):
             place = place_of(tensor, regions)
-            bound = None if place is None else self._find(tensor, *place)
-            if bound is not None:
+            if place in self._wanted and (bound := self._find(tensor, *place)) is not None:
                 tensor.data = bound
 
     def close(self) -> None:
