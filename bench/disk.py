@@ -24,9 +24,10 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from bench.engine import load_command, never
 from bench.models import make
 from engine.commands import LoadModel
+from engine.events import Event, LoadProgress
 from engine.hf.backend import HFBackend
 from engine.hf.tiers.direct import CHUNK_BYTES, READERS, Extent, FileReader, aligned_memory
-from engine.values import LayerPlacement, ModelRef, Placement, Tier
+from engine.values import LayerPlacement, LoadStage, ModelRef, Placement, Tier
 
 TOKENS = 3
 TOKEN = 5
@@ -141,7 +142,7 @@ class Theirs:
 
 
 def seconds_per_token(folder: Path, step: Callable[[], None]) -> float:
-    """Median over TOKENS, each with the shards evicted before it; evicting is not counted."""
+    """Mean over TOKENS, each with the shards evicted before it; evicting is not counted."""
     taken = []
     for _ in range(TOKENS):
         evict(folder)
@@ -171,17 +172,32 @@ def _round(folder: Path, ours: Ours, theirs: Theirs) -> Round:
     return Round(size / mine, sum(raw[:2]) / 2, size / other, sum(raw[1:]) / 2)
 
 
-def load_ratio(folder: Path) -> float:
-    """Bytes per second of one cold load into RAM, imports done, over the raw disk's."""
-    backend = HFBackend()
+class Stages:
+    """When a load entered its stages."""
+
+    def __init__(self) -> None:
+        """Begin without one."""
+        self.entered: dict[LoadStage, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take note of a stage's first event."""
+        if isinstance(event, LoadProgress):
+            self.entered.setdefault(event.stage, time.perf_counter())
+
+
+def load_ratios(folder: Path) -> tuple[float, float]:
+    """Bytes per second of one cold load into RAM over the raw disk's: until it is placed, and all."""
+    backend, stages = HFBackend(), Stages()
     before = raw_bandwidth(folder)
     evict(folder)
     began = time.perf_counter()
-    backend.load(load_command(folder), lambda _: None, never)
-    seconds = time.perf_counter() - began
+    backend.load(load_command(folder), stages, never)
+    whole = time.perf_counter() - began
     backend.unload()
     raw = (before + raw_bandwidth(folder)) / 2
-    return sum(file.stat().st_size for file in shards(folder)) / seconds / raw
+    size = sum(file.stat().st_size for file in shards(folder))
+    reading = stages.entered[LoadStage.WARM_UP] - stages.entered[LoadStage.READ]
+    return size / reading / raw, size / whole / raw
 
 
 def figures(name: str, measured: list[Round]) -> Iterator[dict[str, Any]]:
@@ -230,8 +246,9 @@ def measure(folder: Path, layers: int, count: int) -> list[dict[str, Any]]:
         for name, on_disk in parts.items()
         for figure in figures(name, rounds(folder, placed(layers, on_disk), count))
     ]
-    loads = [load_ratio(folder) for _ in range(count)]
-    return [*found, _figure("cold load / raw", loads, LOAD_TARGET)]
+    reading, whole = zip(*(load_ratios(folder) for _ in range(count)), strict=True)
+    found += [_figure("cold load, read and placed / raw", list(reading), LOAD_TARGET)]
+    return [*found, _figure("cold load, with its warm-up / raw", list(whole), None)]
 
 
 if __name__ == "__main__":

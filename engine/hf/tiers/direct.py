@@ -55,12 +55,16 @@ class Read:
     def __init__(self, parts: list[Future[int]]) -> None:
         """Take the futures of its parts, each the bytes it has read."""
         self._parts = parts
+        self._counted = 0
+        self._bytes = 0
 
     @property
     def done_bytes(self) -> int:
-        """How much has arrived."""
-        finished = (part for part in self._parts if part.done() and not part.cancelled())
-        return sum(part.result() for part in finished if part.exception() is None)
+        """How much has arrived before the first part that has not; each part is looked at once."""
+        while self._counted < len(self._parts) and _is_read(part := self._parts[self._counted]):
+            self._bytes += part.result()
+            self._counted += 1
+        return self._bytes
 
     def wait(self, seconds: float) -> bool:
         """Wait for the bytes, no longer than that; say whether nothing is under way any more."""
@@ -123,6 +127,10 @@ class FileReader:
             except OSError as error:
                 raise _unreadable(file, error) from error
         return self._files[file]
+
+
+def _is_read(part: Future[int]) -> bool:
+    return part.done() and not part.cancelled() and part.exception() is None
 
 
 def _parts(extent: Extent) -> Iterator[Extent]:
