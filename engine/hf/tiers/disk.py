@@ -34,15 +34,17 @@ class DiskTier:
         buffer_bytes: RAM that the ring may take.
     """
 
-    def __init__(self, members: Sequence[_Member], names: frozenset[str], slots: int) -> None:
-        """Hook the members, in forward order; use `attach`."""
+    def __init__(
+        self, whole: torch.nn.Module, members: Sequence[_Member], names: frozenset[str], slots: int
+    ) -> None:
+        """Hook a model and its members, in forward order; use `attach`."""
         self.names = names
         self._reader = FileReader()
         self._cache = PageCache()
         streamed = [member for member in members if not isinstance(member.module, torch.nn.Embedding)]
         self._ring = Ring([member.image for member in streamed], self._reader, self._cache, slots)
         self.buffer_bytes = self._ring.buffer_bytes
-        self._hooks: list[RemovableHandle] = []
+        self._hooks: list[RemovableHandle] = [whole.register_forward_pre_hook(self._begin)]
         for index, member in enumerate(streamed):
             self._hooks.append(member.module.register_forward_pre_hook(partial(self._enter, index)))
             self._hooks.append(member.module.register_forward_hook(self._leave))
@@ -67,7 +69,9 @@ class DiskTier:
         full = [member for member in sound if member.image.views]
         served = {id(view.parameter) for member in full for view in member.image.views}
         named = model.named_parameters(remove_duplicate=False)
-        return cls(full, frozenset(name for name, tensor in named if id(tensor) in served), slots)
+        return cls(
+            modules[""], full, frozenset(name for name, tensor in named if id(tensor) in served), slots
+        )
 
     def rest(self) -> None:
         """Stop reading ahead; the next forward begins anew."""
@@ -81,6 +85,9 @@ class DiskTier:
         self._ring.close()
         self._reader.close()
         self._cache.close()
+
+    def _begin(self, *_: object) -> None:
+        self._ring.begin()
 
     def _enter(self, index: int, *_: object) -> None:
         self._ring.enter(index)

@@ -99,6 +99,12 @@ class Ring:
         self._seen: dict[int, int] = {}
         self._after = {index: (index + 1) % len(images) for index in range(len(images))}
 
+    def begin(self) -> None:
+        """Start to read where nothing is read ahead: a pass begins, and modules in RAM may come first."""
+        if self._used is None and not self._ahead and self._images:
+            self._last = len(self._images) - 1
+            self._read_ahead()
+
     def enter(self, index: int) -> None:
         """Bind one module's weights, and go on reading what follows it; raises what reading raised."""
         self._release()

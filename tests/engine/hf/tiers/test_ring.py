@@ -211,6 +211,21 @@ def test_what_follows_is_asked_for_before_the_module_is_waited_for() -> None:
     ring.close()
 
 
+def test_a_pass_that_begins_in_ram_lets_the_disk_begin_as_well() -> None:
+    disk = Counting()
+    ring = Ring([image(member, 8) for member in range(6)], disk, NOTHING, 3)
+    ring.begin()
+    assert disk.asked == [0, 1, 2]
+    passes(ring, list(range(6)), 1)
+    ring.begin()
+    assert disk.asked[:6] == list(range(6))
+    ring.rest()
+    disk.asked.clear()
+    ring.begin()
+    assert disk.asked == [0, 1, 2]
+    ring.close()
+
+
 def test_each_module_is_read_once_a_pass() -> None:
     disk = Counting()
     ring = Ring([image(member, 8) for member in range(6)], disk, NOTHING, 3)
