@@ -7,6 +7,7 @@ import os
 import random
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engine.errors import DamagedCheckpoint, EngineFault
@@ -91,6 +92,12 @@ def test_a_file_that_is_gone_is_named_before_anything_is_written(tmp_path: Path,
     with pytest.raises(EngineFault, match=r"gone\.safetensors"):
         FileReader().read([Extent(file, 0, ALIGNMENT, 0), gone], memory)
     assert bytes(memory[:ALIGNMENT]) == bytes(ALIGNMENT)
+
+
+def test_memory_is_in_whole_pages_and_free_huge_ones_are_counted() -> None:
+    assert len(aligned_memory(1)) == len(aligned_memory(ALIGNMENT)) == ALIGNMENT
+    assert len(aligned_memory(2 * direct.SMALL_BYTES + 1)) == 2 * direct.SMALL_BYTES + ALIGNMENT
+    assert 0 <= direct._free_huge_bytes() <= psutil.virtual_memory().total
 
 
 def evict(file: Path) -> None:
