@@ -20,7 +20,7 @@ from typing import NamedTuple
 from bench.models import VOCABULARY, wide_tokenizer
 from bench.plan_cases import Case, Shelf, covering, quick
 from bench.plan_random import survive
-from bench.plan_run import REPLY_TOKENS, EngineClient, Run, RunFailed, prompt_of, run
+from bench.plan_run import EngineClient, Run, RunFailed, prompt_of, run
 from bench.plan_watch import Cage, cage
 from engine.commands import DryRun, MeasureLimits
 from engine.events import DryRunDone, LimitsMeasured
@@ -34,6 +34,9 @@ LEAST_TOLERANCE = 256 * MIB
 TOLERANCE, LARGEST_SHORTFALL = 0.02, 0.01
 SPEED_TOLERANCE, LOAD_TOLERANCE = 0.25, 0.40
 HEADROOM = 1.25
+REPLY_TOKENS = 64
+"""The first tokens of a reply are slower than the rest."""
+REPLY_TOKENS_FROM_DISK = 16
 SCRATCH_TOKENS = 8
 
 
@@ -142,13 +145,14 @@ def evict(folder: Path) -> None:
 def measure(case: Case, folder: Path, group: Cage) -> Row:
     """Plan one case, load it in a fresh process under its budget, and fill its context."""
     placement, budget = plan_of(case, folder)
-    prompt = prompt_of(wide_tokenizer(VOCABULARY), case.context_window - REPLY_TOKENS - SCRATCH_TOKENS)
+    reply = REPLY_TOKENS_FROM_DISK if case.ram_share else REPLY_TOKENS
+    prompt = prompt_of(wide_tokenizer(VOCABULARY), case.context_window - reply - SCRATCH_TOKENS)
     evict(folder)
     group.limit(None)
     client = EngineClient(group)
     group.limit(budget)
     try:
-        return Row(case, placement, run(client, folder, placement, prompt))
+        return Row(case, placement, run(client, folder, placement, prompt, reply))
     except RunFailed as failed:
         return Row(case, placement, None, str(failed))
     finally:
@@ -225,6 +229,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the random plans")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
+        os.environ["XDG_CACHE_HOME"] = parent  # nothing was measured or learned before
         if options.random:
             return survive(options.random, options.seed, Path(parent))
         cases = [case for case in (quick() if options.quick else covering()) if options.only in case.name]

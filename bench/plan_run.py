@@ -23,7 +23,6 @@ from engine.events import (
 from engine.values import ChatMessage, FinishReason, ModelRef, Placement, Role, SamplingParams
 
 PATIENCE_SECONDS = 600.0
-REPLY_TOKENS = 16
 LOAD, PREFILL, DECODE = "load", "prefill", "decode"
 _WORDS = "Why is prefill faster than decode? "
 
@@ -123,7 +122,7 @@ def _refuse_failure(event: AnyEvent) -> None:
 
 
 def run(
-    client: EngineClient, folder: Path, placement: Placement, prompt: str, reply_tokens: int = REPLY_TOKENS
+    client: EngineClient, folder: Path, placement: Placement, prompt: str, reply_tokens: int
 ) -> Run:
     """Load, fill the context, answer, and watch.
 

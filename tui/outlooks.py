@@ -76,7 +76,7 @@ class Outlooks:
         """Take this machine as it is now."""
         machine = self._machine()
         self._budgets = engine.live_budgets(self._wishes.budgets, machine.reading, own=machine.own)
-        self._limits = engine.machine_limits(self._budgets)
+        self._limits = engine.machine_limits(self._budgets, machine.reading and machine.reading.ram)
 
     def known(self, entry: ModelEntry) -> Outlook | None:
         """What is remembered of a model on a machine as free as this one is now."""

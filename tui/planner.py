@@ -94,7 +94,7 @@ class Planner:
         reading = machine.reading and self._settled.take(machine.reading)
         budgets = engine.live_budgets(wish.budgets, reading, own=machine.own)
         free = engine.live_budgets(BudgetRequest(), reading, own=machine.own)
-        limits = self._limits_for(budgets)
+        limits = self._limits_for(budgets, reading)
         placement = engine.placement_for(
             self._footprint(wish.quantization),
             budgets,
@@ -121,10 +121,10 @@ class Planner:
             self._verdict = engine.look_at(self.folder)
         return self._verdict
 
-    def _limits_for(self, budgets: Sequence[Budget]) -> MachineLimits:
+    def _limits_for(self, budgets: Sequence[Budget], reading: MemoryReading | None) -> MachineLimits:
         gpus = tuple(f"{budget.device} {budget.uuid} {budget.total_bytes}" for budget in budgets)
         if gpus not in self._limits:
-            self._limits[gpus] = engine.machine_limits(budgets)
+            self._limits[gpus] = engine.machine_limits(budgets, reading and reading.ram)
         return self._limits[gpus]
 
     def _footprint(self, quantization: Quantization) -> Footprint:

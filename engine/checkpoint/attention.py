@@ -7,6 +7,21 @@ from typing import NamedTuple
 from engine.checkpoint.fields import Fields
 from engine.errors import DamagedCheckpoint
 
+EAGER_FAMILIES = (
+    "bloom",
+    "codegen",
+    "falcon_mamba",
+    "gemma2",
+    "gpt_neo",
+    "gpt_neox_japanese",
+    "gpt_oss",
+    "gptj",
+    "mpt",
+    "openai-gpt",
+    "vaultgemma",
+    "xglm",
+)
+"""transformers has no fused attention for them."""
 FULL = "full_attention"
 SLIDING = "sliding_attention"
 LINEAR = "linear_attention"

@@ -147,6 +147,7 @@ class HFBackend:
         self._placed = placed = load_model(verdict, placement, self._offload_folder, progress)
         runner = Runner(placed.model, placed.device)
         runner.pace.largest = placement.prefill_chunk
+        runner.kv.foresee(placement.context_window)
         progress.begin(LoadStage.WARM_UP, verdict.weight_bytes)
         _warm_up(runner, tokenizer)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)

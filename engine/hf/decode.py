@@ -52,7 +52,7 @@ class Runner:
             self._constant["logits_to_keep"] = 1
         self._position_row = torch.arange(LARGEST_CHUNK, device=device).unsqueeze(0)
         self._heap = Heap(layers_of(model) if device.type == "cpu" else ())
-        self.kv = KVCache(model.config)
+        self.kv = KVCache(model.config, in_place=device.type != "meta")
         self.pace = ChunkPace()
         self.continues = True
         self.cancelled: Callable[[], bool] = lambda: False

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from engine.hf.growing import GrowingLayer, grow_in_place
 from engine.hf.protocols import CacheLayer
 
 KEPT_STATES = 2
@@ -29,18 +30,28 @@ class KVCache:
     to a kept state; without one that agrees, everything is computed again.
     """
 
-    def __init__(self, config: object) -> None:
+    def __init__(self, config: object, *, in_place: bool = True) -> None:
         """Start empty.
 
         Args:
             config: the model's configuration; it names the kind of each layer.
+            in_place: append to memory of our own; else as transformers does, which copies each time.
         """
         self._config = config
+        self._in_place = in_place
+        self._most_tokens = 0
+        self.drop()
+
+    def foresee(self, tokens: int) -> None:
+        """Start anew, for no more than so many tokens."""
+        self._most_tokens = tokens
         self.drop()
 
     def drop(self) -> None:
         """Forget everything and give the memory back."""
         self.cache = DynamicCache(config=self._config)
+        if self._in_place:
+            grow_in_place(self.cache, self._most_tokens)
         self.token_ids: list[int] = []
         self._kept: list[KeptState] = []
         self._whole = True
@@ -113,6 +124,9 @@ class KVCache:
             if index not in states:
                 layer.crop(-surplus)
                 continue
+            if isinstance(layer, GrowingLayer):
+                layer.restore(states[index])
+                continue
             if _grows(layer):
                 layer.keys = layer.keys[..., :-surplus, :]
                 layer.values = layer.values[..., :-surplus, :]
@@ -147,6 +161,8 @@ def _can_crop(layer: CacheLayer) -> bool:
 @torch.inference_mode()
 def _state(layer: CacheLayer) -> dict[str, object]:
     """Copy what the layer holds, without the keys and values that cropping brings back."""
+    if isinstance(layer, GrowingLayer):
+        return layer.saved()
     left_out = GROWING if _grows(layer) else set()
     return _copied({name: value for name, value in vars(layer).items() if name not in left_out})
 
@@ -167,6 +183,6 @@ def _copy(value: object) -> object:
 def _tensors(value: object) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, dict):
-        for item in value.values():
+    elif isinstance(value, dict | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _tensors(item)

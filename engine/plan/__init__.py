@@ -61,13 +61,14 @@ def place(  # noqa: PLR0913 - each is one wish of the person, with a default
         DoesNotFit: no device, nor all together, can hold it.
     """
     verdict, blueprint = inspect_folder(folder), known_blueprint(folder)
-    live = live_budgets(budgets, read_memory(pid), own)
+    reading = read_memory(pid)
+    live = live_budgets(budgets, reading, own)
     placement = placement_for(
         footprint_of(verdict, quantization, blueprint),
         live,
         context_window,
         parent_folder(budgets),
-        limits=machine_limits(live),
+        limits=machine_limits(live, reading.ram),
         strategy=strategy,
         device_map=device_map,
         other=lambda asked: footprint_of(verdict, asked, blueprint),

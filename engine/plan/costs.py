@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.checkpoint.attention import FULL
+from engine.checkpoint.attention import EAGER_FAMILIES, FULL
 from engine.heap import LARGEST_REUSED_BYTES
 from engine.plan.footprint import Footprint
 from engine.plan.module import Module
@@ -13,21 +13,6 @@ from engine.values import GpuLimits, LayerPlacement, MachineLimits, Tier
 
 _COLUMN_FAMILIES = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 """Their matrices have a row per input."""
-_EAGER_FAMILIES = (
-    "bloom",
-    "codegen",
-    "falcon_mamba",
-    "gemma2",
-    "gpt_neo",
-    "gpt_neox_japanese",
-    "gpt_oss",
-    "gptj",
-    "mpt",
-    "openai-gpt",
-    "vaultgemma",
-    "xglm",
-)
-"""transformers has no fused attention for them."""
 _WIDE_KEY_FAMILIES = ("gptj", "codegen")
 """Of those, the ones that compute scores in float32, from a copy of all keys."""
 _IN_A_MODEL = 1.12
@@ -95,7 +80,7 @@ class ModuleCosts:
         self._modules = {module.name: module for module in footprint.modules}
         self._dtype = config.dtype or _DTYPES.get(footprint.itemsize, "bfloat16")
         self._plain = f"{self._dtype} columns" if config.model_type in _COLUMN_FAMILIES else self._dtype
-        self._is_eager = config.model_type in _EAGER_FAMILIES
+        self._is_eager = config.model_type in EAGER_FAMILIES
         layers = sum(module.layer is not None for module in footprint.modules)
         self._layer_ops = footprint.step_ops / max(1, layers) or _USUAL_LAYER_OPS
         self._alike = {module.name: _likeness(footprint, module) for module in footprint.modules}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import msgspec
 
@@ -10,10 +11,11 @@ from engine.plan.footprint import Footprint
 from engine.plan.forecast import Pace, forecast_of, ratio_key
 from engine.plan.kept import FARTHEST, keep_ratios, kept_ratios
 from engine.plan.limits import machine_key, machine_limits
+from engine.ram import read_ram
 from engine.values import Budget, Placement, TurnUsage
 
-LEAST_TOKENS = 16
-"""Of a reply whose speed is learned."""
+LEAST_TOKENS = 32
+"""Of a reply whose speed is learned: its first tokens are slower than the rest."""
 LEAST_READ_SHARE = 0.8
 """Of its weights, what the disk delivered during a load whose time is learned."""
 _WEIGHT = 0.5
@@ -31,7 +33,7 @@ class Lessons:
             placement: as it was loaded.
         """
         budgets = [Budget(device=d.device, free_bytes=0, uuid=d.uuid) for d in placement.devices]
-        self._limits = msgspec.structs.replace(machine_limits(budgets), learned={})
+        self._limits = msgspec.structs.replace(machine_limits(budgets, read_ram(os.getpid())), learned={})
         self._footprint = footprint
         self._placement = placement
         self._key = ratio_key(footprint, placement.layers)

@@ -14,6 +14,7 @@ import msgspec
 
 from engine.plan.kept import keep_value, kept_ratios, kept_value, scratch_folder
 from engine.ram import read_ram
+from engine.readings import RamReading
 from engine.values import Budget, GpuLimits, MachineLimits
 
 FORMAT = 1
@@ -24,17 +25,21 @@ _GB = 1e9
 _TERA = 1e12
 
 
-def machine_limits(budgets: Iterable[Budget] = ()) -> MachineLimits:
+def machine_limits(budgets: Iterable[Budget] = (), ram: RamReading | None = None) -> MachineLimits:
     """This machine's measured limits, or typical ones, with one entry per GPU of the budgets.
 
     A GPU is found again by its uuid; one that was never measured, or is only planned for, gets
     typical figures of its size.
+
+    Args:
+        budgets: of the devices.
+        ram: with the engine's process where that is known; None reads it now, without one.
     """
     limits = kept_limits() or typical_limits()
     known = {gpu.uuid: gpu for gpu in limits.gpus if gpu.uuid}
     gpus = tuple(_gpu_of(budget, known) for budget in budgets if budget.device.startswith("gpu:"))
     return msgspec.structs.replace(
-        limits, gpus=gpus, page_cache_bytes=_free_ram(), learned=kept_ratios(machine_key())
+        limits, gpus=gpus, page_cache_bytes=_free_ram(ram or read_ram()), learned=kept_ratios(machine_key())
     )
 
 
@@ -43,9 +48,9 @@ def _gpu_of(budget: Budget, known: dict[str, GpuLimits]) -> GpuLimits:
     return msgspec.structs.replace(gpu, device=budget.device, uuid=budget.uuid)
 
 
-def _free_ram() -> int:
-    ram = read_ram()
-    return ram.total_bytes - ram.ram_used
+def _free_ram(ram: RamReading) -> int:
+    """What the engine holds itself is counted as free: it is part of what the next model needs."""
+    return ram.total_bytes - ram.ram_used + ram.engine_anonymous_bytes
 
 
 def typical_limits() -> MachineLimits:

@@ -11,6 +11,7 @@ from engine.plan.runtime import (
     cache_gap_bytes,
     chunk_gap_bytes,
     cpu_chunk,
+    kernel_bytes,
     loading_bytes,
     packed_activation_bytes,
 )
@@ -52,13 +53,14 @@ class Need:
         a chunk, or whatever loading holds for a moment beyond what comes to rest there.
         """
         if on_disk:
-            gaps = chunk_gap_bytes(self.activation_bytes) + cache_gap_bytes(self.kv_bytes)
+            gaps = chunk_gap_bytes(self.footprint, self.activation_bytes) + cache_gap_bytes(self.kv_bytes)
+            gaps += kernel_bytes(self.footprint)
             return self.activation_bytes + gaps + max(module.plain_bytes for module in on_disk)
         footprint = self.footprint
         chunk = footprint.activation_bytes(self.context_window, chunk_tokens=self.cpu_chunk)
-        chunk += chunk_gap_bytes(chunk)
+        chunk += chunk_gap_bytes(footprint, chunk)
         chunk += packed_activation_bytes(footprint, min(self.cpu_chunk, self.context_window))
-        chunk += cache_gap_bytes(self.kv_bytes)
+        chunk += cache_gap_bytes(self.kv_bytes) + kernel_bytes(footprint)
         loading = loading_bytes(self.modules, footprint.quantization)
         return max(chunk, loading - footprint.weight_bytes - self.kv_bytes)
 

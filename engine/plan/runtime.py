@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from engine.checkpoint.attention import EAGER_FAMILIES
 from engine.heap import GROWTH_BYTES
 from engine.plan.footprint import Footprint
 from engine.plan.module import Module
@@ -36,10 +37,13 @@ CHUNK_ACTIVATION_BYTES = 160 << 20
 """Prefill chunks on the CPU shrink until they hold no more: they compute no slower, and plans are exact."""
 CHUNKS = (512, 256, 128, 64)
 CHUNK_GAP_SHARE = 0.25
-"""Of a chunk's activations: what its temporaries leave in the heap, most where attention keeps scores."""
+"""Of a chunk's activations of 16 bit: what its temporaries and reordered copies leave in the heap."""
+VARIED_KERNEL_BYTES = 64 << 20
+"""Of 128 kernels, one for each length of the cache or number of tokens that an expert is given."""
 CACHE_GAP_SHARE = 0.4
 """Of the KV cache: each token's copy is larger than the block it leaves, which only smaller ones can take."""
 MOST_CACHE_GAP_BYTES = 128 << 20
+_HALF = 2
 
 
 def ram_runtime_bytes(*, has_gpus: bool, limits: MachineLimits) -> int:
@@ -73,9 +77,18 @@ def packed_activation_bytes(footprint: Footprint, chunk_tokens: int) -> int:
     return per_output * chunk_tokens * widest
 
 
-def chunk_gap_bytes(activation_bytes: int) -> int:
-    """What the heap holds beside the temporaries of one chunk of prefill on the CPU."""
+def chunk_gap_bytes(footprint: Footprint, activation_bytes: int) -> int:
+    """What the heap holds beside the temporaries of one chunk of prefill that the CPU computes in 16 bit."""
+    if footprint.itemsize != _HALF:
+        return 0
     return int(CHUNK_GAP_SHARE * min(activation_bytes, CHUNK_ACTIVATION_BYTES))
+
+
+def kernel_bytes(footprint: Footprint) -> int:
+    """What oneDNN keeps of kernels for products of 16 bit, where each takes another number of tokens."""
+    config = footprint.config
+    is_varied = config.model_type in EAGER_FAMILIES or config.active_experts > 0
+    return VARIED_KERNEL_BYTES if is_varied and footprint.itemsize == _HALF else 0
 
 
 def cache_gap_bytes(kv_bytes: int) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from engine.blueprints import Blueprint
 from engine.checkpoint import inspect_folder, look_at
@@ -14,6 +15,7 @@ from engine.commands import DryRun
 from engine.hf.backend import HFBackend
 from engine.hf.dryrun import dry_run
 from engine.hf.dryrun_cache import cache_bytes, growth_bytes, growth_of
+from engine.hf.kv import KVCache
 from engine.plan import Footprint, footprint_of
 from engine.plan.shelf import known_blueprint
 from tests import tiny_models
@@ -51,7 +53,9 @@ def test_tensors_that_are_kept_wide_are_known(tmp_path: Path, family: str, dtype
 @pytest.mark.parametrize("lengths", [(9, 1, 1), (40, 10, 1)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_cache_holds_what_its_growth_says(family: str, lengths: tuple[int, ...]) -> None:
-    real = runner(tiny_models.checkpoint(family))
+    folder = tiny_models.checkpoint(family)
+    real = runner(folder)
+    real.kv = KVCache(AutoConfig.from_pretrained(folder), in_place=False)
     for tokens in lengths:
         real.feed([5] * tokens)
     growths = {growth.layer: growth for growth in blueprint(family).caches}

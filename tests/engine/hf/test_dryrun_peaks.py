@@ -24,6 +24,7 @@ SLACK = 1.02
 def measured(folder: Path, peak: ActivationPeak, caches: tuple[CacheGrowth, ...]) -> int:
     """The most bytes that the last chunk of a real prompt holds beside weights and KV cache."""
     real = runner(folder)
+    real.kv.foresee(peak.context_tokens)
     model: Any = real._model
     logits, done = None, 0
     while done < peak.context_tokens - peak.chunk_tokens:

@@ -12,6 +12,7 @@ import pytest
 
 from engine.plan import limits
 from engine.plan.limits import keep_limits, kept_limits, machine_limits, typical_gpu, typical_limits, versions
+from engine.readings import RamReading
 from engine.values import Budget, MachineLimits
 
 GIB = 1 << 30
@@ -126,3 +127,12 @@ def test_an_imagined_gpu_is_as_fast_as_its_size_suggests() -> None:
 
 def test_the_page_cache_may_take_what_is_free() -> None:
     assert 0 < machine_limits().page_cache_bytes <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_what_the_engine_holds_is_room_for_the_pages_of_the_next_model() -> None:
+    def ram(anonymous: int) -> RamReading:
+        used = 8 * GIB + anonymous
+        return RamReading(total_bytes=24 * GIB, ram_used=used, engine_anonymous_bytes=anonymous)
+
+    assert machine_limits((), ram(0)).page_cache_bytes == 16 * GIB
+    assert machine_limits((), ram(5 * GIB)).page_cache_bytes == 16 * GIB

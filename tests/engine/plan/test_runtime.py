@@ -12,14 +12,21 @@ from engine.plan.limits import typical_limits
 from engine.plan.module import Module
 from engine.plan.need import Need
 from engine.plan.runtime import (
+    CACHE_GAP_SHARE,
     CHUNK_ACTIVATION_BYTES,
+    CHUNK_GAP_SHARE,
     CHUNKS,
     CLASS_BYTES,
     CUDA_RAM_BYTES,
     MAPPED_WHILE_LOADING_BYTES,
+    MOST_CACHE_GAP_BYTES,
     PACKING_BYTES,
     RAM_RUNTIME_BYTES,
+    VARIED_KERNEL_BYTES,
+    cache_gap_bytes,
+    chunk_gap_bytes,
     cpu_chunk,
+    kernel_bytes,
     loading_bytes,
     packed_activation_bytes,
     ram_runtime_bytes,
@@ -83,10 +90,54 @@ def test_a_load_that_peaks_above_the_conversation_is_reserved() -> None:
     assert quiet_need.cpu_reserve_bytes(()) < need.cpu_reserve_bytes(())
 
 
-def test_beside_the_disk_the_largest_chunk_and_one_module_are_reserved() -> None:
+def test_beside_the_disk_the_largest_chunk_its_gaps_and_one_module_are_reserved() -> None:
     need = Need(model(100 * MIB, **EAGER), 8192)
     on_disk = [module for module in need.modules if module.layer is not None][4:]
-    assert need.cpu_reserve_bytes(on_disk) == need.activation_bytes + 100 * MIB
+    gaps = chunk_gap_bytes(need.footprint, need.activation_bytes) + cache_gap_bytes(need.kv_bytes)
+    gaps += kernel_bytes(need.footprint)
+    assert gaps > 0
+    assert need.cpu_reserve_bytes(on_disk) == need.activation_bytes + gaps + 100 * MIB
+
+
+def test_without_the_disk_the_chunk_of_the_cpu_and_its_gaps_are_reserved() -> None:
+    footprint = model(100 * MIB, **EAGER)
+    need = Need(footprint, 8192)
+    chunk = footprint.activation_bytes(8192, chunk_tokens=cpu_chunk(footprint, 8192))
+    gaps = chunk_gap_bytes(footprint, chunk) + cache_gap_bytes(need.kv_bytes)
+    gaps += kernel_bytes(footprint)
+    assert chunk < need.activation_bytes
+    assert need.cpu_reserve_bytes(()) == chunk + gaps
+
+
+@pytest.mark.parametrize(("itemsize", "share"), [(2, CHUNK_GAP_SHARE), (4, 0.0)])
+def test_only_chunks_of_16_bit_leave_gaps_and_only_as_large_as_one_of_the_cpu(
+    itemsize: int, share: float
+) -> None:
+    footprint = msgspec.structs.replace(model(), itemsize=itemsize)
+    for size in (0, 1 * MIB, CHUNK_ACTIVATION_BYTES, 9 * CHUNK_ACTIVATION_BYTES):
+        expected = int(share * min(size, CHUNK_ACTIVATION_BYTES))
+        assert chunk_gap_bytes(footprint, size) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "itemsize", "expected"),
+    [
+        (EAGER, 2, VARIED_KERNEL_BYTES),
+        (EAGER, 4, 0),
+        ({"num_local_experts": 8, "num_experts_per_tok": 2, "model_type": "mixtral"}, 2, VARIED_KERNEL_BYTES),
+        ({}, 2, 0),
+    ],
+)
+def test_kernels_for_every_length_count_where_attention_or_experts_need_them(
+    config: dict[str, Any], itemsize: int, expected: int
+) -> None:
+    assert kernel_bytes(msgspec.structs.replace(model(**config), itemsize=itemsize)) == expected
+
+
+def test_a_growing_cache_leaves_gaps_up_to_a_bound() -> None:
+    assert cache_gap_bytes(0) == 0
+    assert cache_gap_bytes(100 * MIB) == int(CACHE_GAP_SHARE * 100 * MIB)
+    assert cache_gap_bytes(64 * GIB) == MOST_CACHE_GAP_BYTES
 
 
 @pytest.mark.parametrize("window", [256, 512, 2048, 8192, 32768])
