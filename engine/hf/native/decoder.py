@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from engine.hf.native.growing import GrowingLayer, GrowingWindowLayer, Shape
+from engine.hf.growing import GrowingLayer, GrowingWindowLayer, Shape
 from engine.hf.native.layers import Heads, LayerWriter, Rotary, State, Untranslatable
 from engine.hf.native.library import FORMATS, Foreign, Kernels, Kind
 from engine.hf.native.matrix import matrix_of

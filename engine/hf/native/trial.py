@@ -11,7 +11,7 @@ from torch import nn
 from transformers.cache_utils import DynamicCache
 
 from engine.hf.native.decoder import NativeDecoder
-from engine.hf.native.growing import grow_in_place
+from engine.hf.growing import grow_in_place
 from engine.hf.native.layers import Untranslatable
 from engine.hf.native.library import FORMATS, Foreign, Kernels, kernels
 from engine.hf.native.linears import NativeLinear
