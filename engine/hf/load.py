@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -147,7 +148,13 @@ def _read_in_place(
         with progress.watching(lambda: loader.done_bytes):
             model = make(device_map={"": "cpu"})
         tier = loader.settle(model, progress)
-    return None if tier is None else PlacedModel(model, mapped, tier)
+    if tier is None:
+        del model
+        gc.collect()  # it refers to itself, and would lie in RAM beside the next one
+        return None
+    trim_heap()
+    release_mapped()
+    return PlacedModel(model, mapped, tier)
 
 
 def _made(folder: Path, **arguments: object) -> CausalModel:
