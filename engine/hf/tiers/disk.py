@@ -14,7 +14,8 @@ from engine.hf.protocols import CausalModel
 from engine.hf.tiers.direct import FileReader
 from engine.hf.tiers.images import Image, Region, image_of, mapped_regions
 from engine.hf.tiers.residency import PageCache
-from engine.hf.tiers.ring import SLOTS, Ring
+from engine.hf.tiers.ring import Ring
+from engine.plan.in_place import SLOTS
 
 
 class _Member(NamedTuple):

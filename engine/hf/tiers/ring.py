@@ -10,9 +10,7 @@ import torch
 
 from engine.hf.tiers.direct import Extent, aligned_memory
 from engine.hf.tiers.images import Image, bound_view
-
-SLOTS = 3
-"""One in use, two under way: a disk's queue never runs dry between two modules."""
+from engine.plan.in_place import SLOTS
 
 
 class Reading(Protocol):
