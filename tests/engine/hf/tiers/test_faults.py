@@ -1,4 +1,4 @@
-"""What goes wrong beneath the disk tier: one clear sentence, what was said is kept, and the engine goes on."""
+"""What goes wrong beneath the disk tier: one clear sentence, what was said is kept, the engine goes on."""
 
 from __future__ import annotations
 
