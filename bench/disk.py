@@ -1,4 +1,4 @@
-"""Layers on disk: ours beside accelerate's offload and the raw disk: `python -m bench.disk [folder] [--quick]`.
+"""Layers on disk: ours beside accelerate's and the raw disk: `python -m bench.disk [folder] [--quick]`.
 
 P6 and the cold half of P8. A random-weight llama of real shape (1B; 3B: --layers 28 --wide), all its decoder
 layers on disk and then the last half. In each round raw direct reads (8 readers x 8 MB), our tier, raw,
@@ -24,7 +24,8 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from bench.engine import load_command, never
 from bench.models import make
-from bench.plan import LARGEST_SHORTFALL, calibrate, measure as measured_plan
+from bench.plan import LARGEST_SHORTFALL, calibrate
+from bench.plan import measure as measured_plan
 from bench.plan_cases import Case
 from bench.plan_watch import cage
 from engine.commands import LoadModel
@@ -208,7 +209,7 @@ def load_ratios(folder: Path) -> tuple[float, float]:
 
 
 def ram_figures(folder: Path, shares: Iterable[float]) -> Iterator[dict[str, Any]]:
-    """Bytes resident at the peak over the plan's, for plans that give RAM such shares of what all of it takes."""
+    """Bytes resident at the peak over the plan's, where RAM has such shares of what all of it takes."""
     with cage() as group:
         calibrate(group)
         for share in shares:
@@ -245,11 +246,12 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--wide", action="store_true", help="the shape of 3B")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="4 layers, one round: does it run")
+    parser.add_argument("--quick", action="store_true", help="8 layers, one round: does it run")
     asked = parser.parse_args()
     if asked.quick:
-        asked.layers, asked.rounds = 4, 1
+        asked.layers, asked.rounds = 8, 1
     with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
+        os.environ["XDG_CACHE_HOME"] = parent  # nothing was measured or learned before
         folder = asked.folder or Path(parent) / "random"
         if not shards(folder):
             shape: dict[str, Any] = THREE_B if asked.wide else ONE_B

@@ -16,6 +16,7 @@ from engine.commands import Generate, LoadModel
 from engine.errors import EngineFault, OutOfMemory
 from engine.events import EngineEnded, ModelLoaded, TurnFinished
 from engine.hf.tiers import ring
+from engine.hf.tiers.direct import aligned_memory
 from engine.hf.tiers.residency import PageCache
 from engine.values import ChatMessage, FinishReason, ModelRef, Role, SamplingParams, Tier
 from tests import tiny_models
@@ -132,7 +133,7 @@ def test_check_33_memory_that_runs_out_for_a_buffer_ends_the_load_and_the_next_o
     placement = on_disk("model.layers", range(LAYERS), tmp_path / "offload")
     with monkeypatch.context() as patched:
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-        patched.setattr(ring, "aligned_memory", FailsAt(ring.aligned_memory, buffers, error))
+        patched.setattr(ring, "aligned_memory", FailsAt(aligned_memory, buffers, error))
         with pytest.raises(OutOfMemory, match="RAM ran out while loading the model"):
             Talk(folder, placement)
     talk = Talk(folder, placement)
