@@ -11,7 +11,6 @@ from engine.plan.devices import Devices
 from engine.plan.draft import Draft, Filling
 from engine.plan.module import Module
 from engine.plan.need import Need
-from engine.plan.runtime import working_bytes
 from engine.values import Tier
 
 DeviceMap = tuple[tuple[str, str], ...]
@@ -123,15 +122,8 @@ def _filled(need: Need, devices: Devices, places: dict[str, str]) -> Filling:
     draft.put(on.get("ram", []), Tier.STREAM if gpus else Tier.CPU, "ram", packed=not (gpus or moved))
     draft.put(on.get("disk", []), Tier.DISK, "disk")
     if gpus:
-        draft.reserve(gpus[0], sum(need.kv[module.name] for module in moved), _working(need, moved))
+        buffer = max((module.plain_bytes for module in moved), default=0)
+        draft.reserve(gpus[0], sum(need.kv[module.name] for module in moved), buffer)
     else:
         draft.reserve("ram", need.kv_bytes, need.cpu_reserve_bytes(moved))
     return draft.finish()
-
-
-def _working(need: Need, moved: Sequence[Module]) -> int:
-    """What the first GPU holds of modules that lie elsewhere, while they are at work."""
-    layers = [module.plain_bytes for module in moved if module.layer is not None]
-    outside = [module.plain_bytes for module in moved if module.layer is None]
-    widest, widest_outside = max(layers, default=0), max(outside, default=0)
-    return working_bytes(len(layers), widest, widest_outside, is_plain=need.footprint.is_plain)

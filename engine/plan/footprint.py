@@ -59,11 +59,6 @@ class Footprint(Value, frozen=True, kw_only=True):
         return sum(module.bytes for module in self.modules)
 
     @property
-    def is_plain(self) -> bool:
-        """Nothing is packed, neither as it is stored nor on load."""
-        return not self.config.quantization and self.quantization is Quantization.NONE
-
-    @property
     def is_in_place(self) -> bool:
         """Without a GPU, what lies on disk or in RAM unpacked is used as it is stored."""
         return not self.config.quantization and is_in_place(self.modules, self.converted_bytes)

@@ -8,7 +8,6 @@ from itertools import accumulate, chain
 
 from engine.plan.module import Module
 from engine.plan.need import Need
-from engine.plan.runtime import working_bytes
 
 
 class Row:
@@ -49,9 +48,9 @@ class Row:
         return self._need.kv_bytes - self._kv_sums[layers]
 
     def buffer_bytes(self, layers: int) -> int:
-        """What is held of the modules that lie elsewhere, while they are at work."""
-        moved = len(self._need.layers) - layers
-        return working_bytes(moved, self._widest, self._widest_out, is_plain=self._need.footprint.is_plain)
+        """The largest module that lies elsewhere, which is held while it is at work."""
+        widest = self._widest if layers < len(self._need.layers) else 0
+        return max(widest, self._widest_out)
 
     def parted(self, layers: int) -> tuple[Sequence[Module], Sequence[Module]]:
         """What is kept and what lies elsewhere, in forward order."""

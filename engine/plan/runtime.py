@@ -43,8 +43,6 @@ VARIED_KERNEL_BYTES = 64 << 20
 CACHE_GAP_SHARE = 0.4
 """Of the KV cache: each token's copy is larger than the block it leaves, which only smaller ones can take."""
 MOST_CACHE_GAP_BYTES = 128 << 20
-STREAM_BUFFERS = 2
-"""On a GPU, each as large as the largest layer: one computes while the next is copied."""
 _HALF = 2
 
 
@@ -96,20 +94,6 @@ def kernel_bytes(footprint: Footprint) -> int:
 def cache_gap_bytes(kv_bytes: int) -> int:
     """What the heap holds between the blocks of a cache in RAM that grows with every token."""
     return min(int(CACHE_GAP_SHARE * kv_bytes), MOST_CACHE_GAP_BYTES)
-
-
-def working_bytes(layers: int, widest: int, widest_outside: int, *, is_plain: bool) -> int:
-    """What a GPU holds of modules that rest in RAM or on disk, while they are at work.
-
-    Args:
-        layers: of the main list that rest there.
-        widest: bytes of the largest of them.
-        widest_outside: of the largest other module.
-        is_plain: layers are streamed through buffers of their own; else one module is fetched at a time.
-    """
-    if is_plain:
-        return min(STREAM_BUFFERS, layers) * widest + widest_outside
-    return max(widest if layers else 0, widest_outside)
 
 
 def loading_bytes(modules: Iterable[Module], quantization: Quantization) -> int:

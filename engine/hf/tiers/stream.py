@@ -15,8 +15,8 @@ from engine.hf.tiers.link import TensorLink, link_to
 from engine.hf.tiers.moved import bring_cache, moved
 from engine.hf.tiers.schedule import StreamSchedule
 from engine.hf.tiers.seat import Seat
-from engine.plan.runtime import STREAM_BUFFERS
 
+BUFFERS = 2
 RAM = torch.device("cpu")
 
 MakeLink = Callable[[Sequence[torch.Tensor]], TensorLink]
@@ -52,9 +52,7 @@ class StreamTier:
     times they are views of RAM, so that whoever looks at the model sees true weights, and where they rest.
     """
 
-    def __init__(
-        self, layers: Mapping[int, Module], device: torch.device, buffers: int = STREAM_BUFFERS
-    ) -> None:
+    def __init__(self, layers: Mapping[int, Module], device: torch.device, buffers: int = BUFFERS) -> None:
         """Prepare; `attach` does the work."""
         self.device = device
         self._layers = dict(sorted(layers.items()))
@@ -74,7 +72,7 @@ class StreamTier:
         layers: Mapping[int, Module],
         device: torch.device,
         *,
-        buffers: int = STREAM_BUFFERS,
+        buffers: int = BUFFERS,
         note: Callable[[int], None] = lambda _: None,
         make_link: MakeLink = link_to,
     ) -> StreamTier:
@@ -99,6 +97,11 @@ class StreamTier:
     def ram_bytes(self) -> int:
         """Page-locked bytes in RAM."""
         return sum(layout.nbytes for layout in self._layouts.values())
+
+    @property
+    def refused(self) -> int:
+        """Layers whose pages the driver does not lock: their copies are slow."""
+        return self._link.refused if self._link else 0
 
     @property
     def device_bytes(self) -> int:

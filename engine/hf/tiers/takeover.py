@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -18,13 +18,15 @@ from engine.hf.tiers.reclaim import reclaim
 from engine.hf.tiers.stream import MakeLink, StreamTier, refusal
 from engine.values import Placement, Quantization, Tier
 
+PLANNED_BUFFERS = 1
+
 
 class Takeover(NamedTuple):
     """What serves the layers in RAM.
 
     Attributes:
         tier: ours; None where accelerate's hooks go on.
-        reason: why they do, one sentence; empty where nothing has to be streamed, or ours serves it.
+        reason: why they do, or ours is slow, one sentence; empty where there is nothing to tell.
     """
 
     tier: StreamTier | None = None
@@ -51,7 +53,10 @@ def take_over(
     note: Callable[[int], None] = lambda _: None,
     make_link: MakeLink = link_to,
 ) -> Takeover:
-    """Stream those of the layers that are named; modules that are no layers stay with accelerate.
+    """Stream the layers that are named through one buffer, which is what the plan reserves on the GPU.
+
+    The next layer is copied while resident ones compute. Beside other modules in RAM, which accelerate
+    would fetch into more than that, nothing is taken over.
 
     Args:
         model: as accelerate dispatched it.
@@ -61,6 +66,9 @@ def take_over(
         make_link: the way to the device.
     """
     layers = _chosen(model, names)
+    others = sorted(set(names) - _known_as(model, layers.values()))
+    if others:
+        return Takeover(reason=f"Its {others[0]} rests in RAM, too: accelerate copies it and its layers.")
     if not layers:
         return Takeover()
     reclaim(layers.values())
@@ -69,17 +77,23 @@ def take_over(
         for layer in layers.values():
             cpu_offload(layer, execution_device=device)
         return Takeover(reason=reason)
-    return Takeover(StreamTier.attach(layers, device, note=note, make_link=make_link))
+    tier = StreamTier.attach(layers, device, buffers=PLANNED_BUFFERS, note=note, make_link=make_link)
+    slow = f"The driver does not lock the pages of {tier.refused} layers: they are copied slowly."
+    return Takeover(tier, slow if tier.refused else "")
 
 
 def _chosen(model: CausalModel, names: Collection[str]) -> Mapping[int, Module]:
     """The named ones of the main list, by their place in it."""
-    prefix = f"{model.base_model_prefix}."
-    paths = {id(module): path for path, module in model.named_modules()}
-    indexed = {index: paths[id(layer)] for index, layer in enumerate(layers_of(model))}
-    modules = dict(model.named_modules())
     return {
-        index: modules[path]
-        for index, path in indexed.items()
-        if path in names or path.removeprefix(prefix) in names
+        index: layer
+        for index, layer in enumerate(layers_of(model))
+        if not _known_as(model, [layer]).isdisjoint(names)
     }
+
+
+def _known_as(model: CausalModel, layers: Iterable[Module]) -> frozenset[str]:
+    """What modules are called, with the inner model's prefix and without it."""
+    wanted = {id(layer) for layer in layers}
+    prefix = f"{model.base_model_prefix}."
+    paths = [path for path, module in model.named_modules() if id(module) in wanted]
+    return frozenset(name for path in paths for name in (path, path.removeprefix(prefix)))

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import torch
 from accelerate import cpu_offload
+from accelerate.hooks import attach_align_device_hook_on_blocks
 
 from engine.checkpoint import Verdict, inspect_folder
 from engine.errors import LoadCancelled
@@ -81,6 +82,23 @@ def test_what_is_taken_over_changes_no_token(family: str, prefix: bool) -> None:
     taken.tier.close()
 
 
+@pytest.mark.parametrize("family", LISTS)
+def test_what_a_device_map_left_in_ram_is_taken_over(family: str) -> None:
+    model = load(family)
+    inner = {f"{model.base_model_prefix}.{name}" for name, _ in model.base_model.named_children()}
+    modules = {*(inner - {LISTS[family]}), "lm_head", *(f"{LISTS[family]}.{index}" for index in range(4))}
+    attach_align_device_hook_on_blocks(  # as dispatch_model does beside a GPU
+        model,
+        execution_device=dict.fromkeys([*modules, ""], CPU),
+        offload={name: name in names_of(family) for name in modules},
+    )
+    assert all(parameter.is_meta for parameter in layers_of(model)[CHOSEN[0]].parameters())
+    taken = take_over(model, names_of(family), CPU, make_link=PoisoningLink)
+    assert taken.tier is not None
+    assert replied(model) == expected(family)
+    taken.tier.close()
+
+
 def test_every_use_waits_for_its_copy_and_every_copy_for_the_release_before_it() -> None:
     links: list[NotingLink] = []
 
@@ -94,7 +112,7 @@ def test_every_use_waits_for_its_copy_and_every_copy_for_the_release_before_it()
     orders: dict[int, list[str]] = {}
     for what, buffer in links[0].noted:
         orders.setdefault(buffer, []).append(what)
-    assert set(orders) == {0, 1}
+    assert set(orders) == {0}
     for order in orders.values():
         assert order[0] == "copy"
         between = " ".join(order).split("copy")[1:]
@@ -124,10 +142,29 @@ def test_what_is_shared_stays_with_accelerate_and_the_reason_is_told() -> None:
     assert replied(hooked) == expected("llama") != told
 
 
-def test_modules_that_are_no_layers_stay_with_accelerate() -> None:
+@pytest.mark.parametrize("others", [["lm_head"], ["model.embed_tokens", "lm_head"]])
+def test_beside_modules_that_are_no_layers_all_stay_with_accelerate_since_the_plan_has_one_buffer(
+    others: list[str],
+) -> None:
     model = dispatched("llama")
-    assert take_over(model, ["model.embed_tokens", "lm_head"], CPU) == (None, "")
+    taken = take_over(model, [*names_of("llama"), *others], CPU)
+    assert taken.tier is None
+    assert f"Its {min(others)} rests in RAM, too" in taken.reason
     assert is_hooked(model) == [False, True, False, True]
+
+
+def test_pages_that_the_driver_does_not_lock_are_told() -> None:
+    class Unlocked(CpuLink):
+        refused = 2
+
+    taken = take_over(dispatched("llama"), names_of("llama"), CPU, make_link=Unlocked)
+    assert taken.tier is not None
+    assert taken.reason.startswith("The driver does not lock the pages of 2 layers")
+    taken.tier.close()
+
+
+def test_without_layers_in_ram_nothing_is_taken_over() -> None:
+    assert take_over(load("llama"), [], CPU) == (None, "")
 
 
 def test_a_load_that_is_stopped_leaves_nothing_attached() -> None:
