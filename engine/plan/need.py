@@ -43,6 +43,8 @@ class Need:
         self.kv |= {name: cached_bytes(growth, context_window) for name, growth in growths.items()}
         self.kv_bytes = sum(self.kv.values())
         self.activation_bytes = footprint.activation_bytes(context_window)
+        self._is_in_place = footprint.is_in_place
+        self._tied = frozenset(module.tied_to for module in footprint.modules)
         self.cpu_chunk = cpu_chunk(footprint, context_window)
         on_gpu = footprint.activation_bytes(context_window, gpu=True)
         self.gpu_activation_bytes = on_gpu or self.activation_bytes
@@ -67,9 +69,9 @@ class Need:
 
     def read_ahead_bytes(self, on_disk: Sequence[Module]) -> int:
         """What the CPU holds of modules on disk: a ring of the largest, or the one that a hook fetches."""
-        if not self.footprint.is_in_place:
+        if not self._is_in_place:
             return max((module.plain_bytes for module in on_disk), default=0)
-        return ring_bytes(on_disk, {module.tied_to for module in self.footprint.modules})
+        return ring_bytes(on_disk, self._tied)
 
 
 def cache_growths(footprint: Footprint) -> dict[str, CacheGrowth]:
