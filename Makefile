@@ -3,7 +3,7 @@ PIP := .venv/bin/pip --disable-pip-version-check -q
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types layers tests bench console shots stress clean
+.PHONY: help run test check format lint types layers tests bench bench-gpu console shots stress clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -43,7 +43,11 @@ tests:
 	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 bench: .venv/.dev ## measured speed beside this machine's limits
-	for script in first_frame stream engine guide; do $(PY) -m bench.$$script || exit 1; done
+	for script in first_frame stream engine disk guide; do $(PY) -m bench.$$script || exit 1; done
+
+bench-gpu: ## what needs a GPU, in 9 minutes, with PYTHON's own torch; wheels it lacks go into .whl/
+	for wheel in $(wildcard .whl/*.whl); do $(PYTHON) -m zipfile -e $$wheel .whl/unpacked || exit 1; done
+	PYTHONPATH=.:.whl/unpacked $(PYTHON) -m bench.gpu $(ARGS)
 
 console: .venv/.dev ## the app with Textual's console attached
 	.venv/bin/textual run --dev tui.app:VrambleApp

@@ -48,7 +48,9 @@ def recommended(said: SamplingParams) -> SamplingParams:
     )
 
 
-def notes(verdict: Verdict, placement: Placement, loaded: LoadedModel) -> tuple[str, ...]:
+def notes(
+    verdict: Verdict, placement: Placement, loaded: LoadedModel, placed: PlacedModel
+) -> tuple[str, ...]:
     """Say what the person should know about this load."""
     sentences = list(verdict.warnings)
     tiers = placement.tier_counts()
@@ -61,6 +63,10 @@ def notes(verdict: Verdict, placement: Placement, loaded: LoadedModel) -> tuple[
         sentences.append(f"The model was made for {loaded.window.tokens:,} tokens of context, not for more.")
     if Tier.GPU in tiers and Tier.CPU in tiers:
         sentences.append("Layers in RAM are copied to the GPU for each token, not computed on the CPU.")
+    if placed.streamed.reason:
+        sentences.append(placed.streamed.reason)
+    if placed.uses_hooks:
+        sentences.append("Layers on disk are read by accelerate's hooks, one tensor after the other.")
     if not loaded.runner.continues:
         sentences.append("Its recurrent layers take a prompt only whole or token by token.")
     return tuple(sentences)

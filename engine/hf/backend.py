@@ -26,7 +26,7 @@ from engine.hf.assemble import assembled, notes
 from engine.hf.decode import Runner
 from engine.hf.dryrun import dry_run
 from engine.hf.ledger import cuda_is_used
-from engine.hf.load import load_model, load_tokenizer, require_gpus
+from engine.hf.load import PlacedModel, load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.measure import measured_limits
 from engine.hf.progress import Progress
@@ -50,6 +50,7 @@ class HFBackend:
     def __init__(self) -> None:
         """Take the physical cores; OMP_NUM_THREADS goes first where it is set. Freed memory is reused."""
         self._loaded: LoadedModel | None = None
+        self._placed: PlacedModel | None = None
         self._lessons: Lessons | None = None
         self._offload_folder: Path | None = None
         reuse_freed_memory()
@@ -124,6 +125,9 @@ class HFBackend:
     def unload(self) -> None:
         """Drop the model and give its memory back as far as a living process can."""
         self._loaded = self._lessons = None
+        if self._placed is not None:
+            self._placed.close()
+            self._placed = None
         if self._offload_folder is not None:
             shutil.rmtree(self._offload_folder, ignore_errors=True)
             self._offload_folder = None
@@ -140,7 +144,7 @@ class HFBackend:
         if any(layer.tier is Tier.DISK for layer in placement.layers):
             self._offload_folder = make_folder(placement.offload_folder or parent_folder(BudgetRequest()))
         tokenizer = load_tokenizer(verdict.folder)
-        placed = load_model(verdict, placement, self._offload_folder, progress)
+        self._placed = placed = load_model(verdict, placement, self._offload_folder, progress)
         runner = Runner(placed.model, placed.device)
         runner.pace.largest = placement.prefill_chunk
         runner.kv.foresee(placement.context_window)
@@ -163,7 +167,7 @@ class HFBackend:
             load_seconds=seconds,
             sampling=loaded.sampling,
             has_chat_template=loaded.writer.template.exists,
-            notes=notes(verdict, placement, loaded),
+            notes=notes(verdict, placement, loaded, placed),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,18 +65,20 @@ def device_name(device: torch.device | str | int) -> str:
     return {"cpu": "ram", "meta": "disk"}.get(text, text)
 
 
-def count_weights(model: CausalModel, resting: Mapping[str, str]) -> Weights:
+def count_weights(model: CausalModel, resting: Mapping[str, str], streamed: Collection[str] = ()) -> Weights:
     """Count a loaded model's parameters and buffers, tied ones once.
 
     Args:
         model: the model; what a hook fetches when it is needed is on the meta device.
         resting: for those, the device per name; "disk" where it has none.
+        streamed: names of those that are read from the disk for each forward.
     """
     regions = _mapped_regions()
     by_device: dict[str, int] = {}
     mapped = 0
     for name, tensor in _distinct_tensors(model):
         device = resting.get(name, "disk") if tensor.is_meta else device_name(tensor.device)
+        device = "disk" if name in streamed else device
         by_device[device] = by_device.get(device, 0) + tensor.nbytes
         if device == "ram" and not tensor.is_meta and regions.hold(tensor.data_ptr()):
             mapped += tensor.nbytes

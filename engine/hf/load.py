@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +21,9 @@ from engine.hf.ledger import Weights, count_weights
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel, TextTokenizer
 from engine.hf.readahead import read_ahead
+from engine.hf.tiers.disk import DiskTier
+from engine.hf.tiers.loader import CpuLoader
+from engine.hf.tiers.takeover import Takeover, streamed_names, take_over
 from engine.values import LoadStage, Placement, Quantization, Tier
 
 NAMED_TENSORS = 3
@@ -38,16 +43,37 @@ class PlacedModel:
         device: where input ids go.
     """
 
-    def __init__(self, model: CausalModel, mapped: DeviceMap) -> None:
-        """Keep a loaded model with its device_map."""
+    def __init__(
+        self,
+        model: CausalModel,
+        mapped: DeviceMap,
+        tier: DiskTier | None = None,
+        streamed: Takeover = Takeover(),  # noqa: B008 - a tuple of nothing
+    ) -> None:
+        """Keep a loaded model with its device_map, and with what serves its disk part or its RAM part."""
         self.model = model
+        self.tier = tier
+        self.streamed = streamed
         gpus = [device for device in mapped.values() if isinstance(device, int)]
         self.device = torch.device("cuda", gpus[0]) if gpus else torch.device("cpu")
         self._mapped = mapped
 
     def weights(self) -> Weights:
         """Count the bytes that rest on each device."""
-        return count_weights(self.model, resting_places(self.model, self._mapped))
+        streamed = self.tier.names if self.tier else frozenset()
+        return count_weights(self.model, resting_places(self.model, self._mapped), streamed)
+
+    @property
+    def uses_hooks(self) -> bool:
+        """Weights come from the disk by accelerate's hooks: slower than our own tier."""
+        return self.tier is None and "disk" in self._mapped.values()
+
+    def close(self) -> None:
+        """End what reads for it."""
+        if self.tier is not None:
+            self.tier.close()
+        if self.streamed.tier is not None:
+            self.streamed.tier.close()
 
 
 def require_gpus(placement: Placement) -> None:
@@ -104,30 +130,66 @@ def load_model(
             config, attn_implementation=attention, trust_remote_code=False
         )
     mapped = device_map(placement, skeleton)
+    quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
+    make = partial(_made, verdict.folder, config=config, attn_implementation=attention)
+    if quantization is None and set(mapped.values()) <= {"cpu", "disk"}:
+        loader = CpuLoader.of(skeleton, placement, verdict)
+        if loader is not None and (placed := _read_in_place(loader, make, mapped, progress)):
+            return placed
     if set(mapped.values()) != {"disk"}:
         read_ahead(verdict.tensors, progress)
-    quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
     progress.begin(LoadStage.QUANTIZE if quantization else LoadStage.PLACE, verdict.weight_bytes)
     with (
         progress.counting(Releases(RELEASE_WHILE_PACKING_BYTES if quantization else RELEASE_BYTES)),
         _in_turn(set(mapped.values())),
     ):
-        model, report = AutoModelForCausalLM.from_pretrained(
-            verdict.folder,
-            config=config,
-            dtype="auto",
-            use_safetensors=True,
-            attn_implementation=attention,
-            device_map=mapped,
-            offload_folder=offload_folder,
-            quantization_config=quantization,
-            output_loading_info=True,
-            **LOCAL,
-        )
-    _refuse_missing(report["missing_keys"])
+        model = make(device_map=mapped, offload_folder=offload_folder, quantization_config=quantization)
+    streamed = _streamed(model, streamed_names(placement, verdict, mapped), mapped, progress)
     trim_heap()
     release_mapped([*model.parameters(), *model.buffers()])
-    return PlacedModel(model.eval(), mapped)
+    return PlacedModel(model, mapped, streamed=streamed)
+
+
+def _streamed(model: CausalModel, names: Collection[str], mapped: DeviceMap, progress: Progress) -> Takeover:
+    """Let our own tier stream layers to the GPU where it can; raises LoadCancelled."""
+    gpus = [device for device in mapped.values() if isinstance(device, int)]
+    if not names or not gpus:
+        return Takeover()
+    releases = Releases(RELEASE_BYTES)
+
+    def note(taken: int) -> None:
+        progress.check()
+        releases(taken)
+
+    return take_over(model, names, torch.device("cuda", gpus[0]), note=note)
+
+
+def _read_in_place(
+    loader: CpuLoader, make: Callable[..., CausalModel], mapped: DeviceMap, progress: Progress
+) -> PlacedModel | None:
+    """Load a model whose weights are used as they are stored; None where they turn out not to be."""
+    with loader:
+        loader.begin(progress)
+        with progress.watching(lambda: loader.done_bytes):
+            model = make(device_map={"": "cpu"})
+        tier = loader.settle(model, progress)
+    if tier is None:
+        del model
+        gc.collect()  # it refers to itself, and would lie in RAM beside the next one
+        return None
+    trim_heap()
+    release_mapped()
+    return PlacedModel(model, mapped, tier)
+
+
+def _made(folder: Path, **arguments: object) -> CausalModel:
+    """Let transformers build a model; raises DamagedCheckpoint where it lacks tensors."""
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", use_safetensors=True, output_loading_info=True, **LOCAL, **arguments
+    )
+    _refuse_missing(report["missing_keys"])
+    made: CausalModel = model.eval()
+    return made
 
 
 class Releases:

@@ -61,6 +61,21 @@ class Progress:
         finally:
             transformers_logging.set_tqdm_hook(before)
 
+    @contextmanager
+    def watching(self, done_bytes: Callable[[], int]) -> Iterator[None]:
+        """Report what something else has read, whenever transformers goes on with its own bar."""
+        before = transformers_logging.set_tqdm_hook(
+            lambda _factory, args, kwargs: _Bar(
+                args[0] if args else kwargs.get("iterable"),
+                kwargs.get("total"),
+                lambda _: self.reach(done_bytes()),
+            )
+        )
+        try:
+            yield
+        finally:
+            transformers_logging.set_tqdm_hook(before)
+
     def _bar(self, _factory: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Bar:
         items = args[0] if args else kwargs.get("iterable")
         return _Bar(items, kwargs.get("total"), self._reach_share)

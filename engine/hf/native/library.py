@@ -1,0 +1,188 @@
+"""The compiled kernels as Python sees them: the structures of operation.h, and the calls."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from enum import IntEnum, IntFlag
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.hf.native.build import built_library
+
+Foreign = Any
+"""A module or value of another library, whose attributes are looked up when it is met."""
+
+MAX_TOKENS = 8
+LANES = 16
+PACKED_NF4 = 1
+
+
+class Format(IntEnum):
+    """What numbers are stored as."""
+
+    FLOAT32 = 0
+    FLOAT16 = 1
+    BFLOAT16 = 2
+    INT8 = 3
+    NF4 = 4
+    NF4_PACKED = 5
+
+
+class Kind(IntEnum):
+    """What an operation does; operation.h says which fields each one reads."""
+
+    EMBED = 0
+    RMS_NORM = 1
+    LAYER_NORM = 2
+    LINEAR = 3
+    ROTATE = 4
+    STORE = 5
+    ATTEND = 6
+    JOIN = 7
+    ACTIVATE = 8
+    ADD = 9
+    ROUTE = 10
+    MIX = 11
+
+
+class Flag(IntFlag):
+    """Variants of an operation."""
+
+    GOES_ON = 1
+    ONE_PLUS = 2
+    INTERLEAVED = 4
+    NORMALIZED = 8
+
+
+FORMATS = {
+    torch.float32: Format.FLOAT32,
+    torch.float16: Format.FLOAT16,
+    torch.bfloat16: Format.BFLOAT16,
+}
+
+_INTS = (
+    *("kind", "flags", "format", "rounding", "parameters", "columns", "rows"),
+    *("heads", "kv_heads", "head_width", "value_width", "window", "splits"),
+    *("activation", "choices", "slot", "block"),
+)
+_POINTERS = ("input", "other", "residual", "output", "scratch", "weights", "scales", "bias", "selected")
+
+
+class Room(ctypes.Structure):
+    """Keys and values [kv_heads, capacity, width] of one layer, `length` tokens of them in use."""
+
+    _fields_ = (
+        ("keys", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("capacity", ctypes.c_int32),
+        ("length", ctypes.c_int32),
+    )
+
+
+class Operation(ctypes.Structure):
+    """One operation of a program."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in _INTS),
+        ("scale", ctypes.c_float),
+        ("softcap", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
+        ("expert_bytes", ctypes.c_int64),
+        ("cache", ctypes.POINTER(Room)),
+        ("cosines", ctypes.c_void_p),
+        ("sines", ctypes.c_void_p),
+    )
+
+
+class Step(ctypes.Structure):
+    """What changes from call to call."""
+
+    _fields_ = (
+        ("token_ids", ctypes.POINTER(ctypes.c_int32)),
+        ("tokens", ctypes.c_int32),
+        ("position", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+        ("cancelled", ctypes.POINTER(ctypes.c_int32)),
+        ("run", ctypes.c_int64),
+    )
+
+
+class Kernels:
+    """The compiled kernels; one thread at a time.
+
+    Attributes:
+        packs_nf4: computes with nf4 weights as bitsandbytes packs them for CPUs.
+    """
+
+    def __init__(self, library: Path) -> None:
+        """Load a library.
+
+        Raises:
+            OSError: it cannot be loaded.
+            AttributeError: it is not ours, or of another version.
+        """
+        loaded = ctypes.CDLL(str(library))
+        sizes = [loaded.vramble_sizes(which) for which in range(3)]
+        if sizes != [ctypes.sizeof(Operation), ctypes.sizeof(Room), ctypes.sizeof(Step)]:
+            raise OSError(f"{library} was built from other structures: {sizes}")
+        self._run = loaded.vramble_run
+        self._run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]
+        self._read = loaded.vramble_read
+        self._read.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32]
+        self._read.restype = ctypes.c_float
+        self.packs_nf4 = bool(loaded.vramble_abilities() & PACKED_NF4)
+        self._cancelled = ctypes.c_int32(0)
+        self._ids = (ctypes.c_int32 * MAX_TOKENS)()
+        self._step = Step(self._ids, 0, 0, 1, ctypes.pointer(self._cancelled), 0)
+
+    def run(
+        self, program: ctypes.Array[Operation], token_ids: Sequence[int] = (0,), position: int = 0
+    ) -> bool:
+        """Run a program.
+
+        Args:
+            program: operations; all pointers in them must live.
+            token_ids: 1 to 8 tokens.
+            position: of the first of them.
+
+        Returns:
+            False when it was cancelled on the way.
+        """
+        step = self._step
+        self._ids[: len(token_ids)] = list(token_ids)
+        step.tokens = len(token_ids)
+        step.position = position
+        step.threads = torch.get_num_threads()
+        step.run += 1
+        return not self._run(program, len(program), ctypes.byref(step))
+
+    def cancel(self, *, wanted: bool = True) -> None:
+        """Stop the run under way before its next operation, or (wanted=False) allow runs again.
+
+        Any thread may call this.
+        """
+        self._cancelled.value = int(wanted)
+
+    def read(self, tensor: torch.Tensor) -> None:
+        """Read a contiguous tensor with all threads as fast as the memory gives it."""
+        self._read(tensor.data_ptr(), tensor.nbytes, torch.get_num_threads())
+
+
+@lru_cache(maxsize=1)
+def kernels(folder: Path) -> Kernels | None:
+    """Return the kernels, or None where they cannot be built, loaded or trusted.
+
+    Args:
+        folder: where builds are kept.
+    """
+    library = built_library(folder)
+    if library is None:
+        return None
+    try:
+        return Kernels(library)
+    except (OSError, AttributeError):
+        return None

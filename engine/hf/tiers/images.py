@@ -1,0 +1,152 @@
+"""Where the weights of a module lie in the checkpoint's files, and how a buffer of them is laid out."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from engine.hf.tiers.direct import ALIGNMENT, Extent, aligned
+from engine.plan.in_place import KEPT_SHARE
+
+GAP_BYTES = 1 << 20
+"""Between two tensors, below which both are read at once."""
+
+
+class Region(NamedTuple):
+    """A mapped part of a file: [start, end) in memory, beginning at `offset` of the file."""
+
+    start: int
+    end: int
+    offset: int
+    file: Path
+
+
+class View(NamedTuple):
+    """A parameter within a buffer.
+
+    Attributes:
+        parameter: what is bound.
+        home: its values as a view of the mapped file, where it stays outside of its forward.
+        position: in bytes.
+    """
+
+    parameter: torch.nn.Parameter
+    home: torch.Tensor
+    position: int
+
+
+class Image(NamedTuple):
+    """One module as it lies in a buffer.
+
+    Attributes:
+        extents: what is read.
+        views: what the parameters become.
+        bytes: of the buffer.
+    """
+
+    extents: tuple[Extent, ...]
+    views: tuple[View, ...]
+    bytes: int
+
+
+def mapped_regions() -> list[Region]:
+    """The mapped safetensors of this process, by address."""
+    regions = []
+    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+        if line.endswith(".safetensors"):
+            span, _, offset, _, _, name = line.split(maxsplit=5)
+            start, end = (int(part, 16) for part in span.split("-"))
+            regions.append(Region(start, end, int(offset, 16), Path(name)))
+    return sorted(regions)
+
+
+def image_of(parameters: Iterable[torch.nn.Parameter], regions: Sequence[Region]) -> Image | None:
+    """Lay out parameters that are views of mapped files; None where much of them is not."""
+    parameters = list(parameters)
+    places = [(place_of(parameter, regions), parameter) for parameter in parameters]
+    found = [(*place, parameter) for place, parameter in places if place is not None]
+    made = sum(parameter.nbytes for place, parameter in places if place is None)
+    if made > KEPT_SHARE * sum(parameter.nbytes for parameter in parameters):
+        return None
+    return laid_out(found)
+
+
+def place_of(tensor: torch.Tensor, regions: Sequence[Region]) -> tuple[Path, int] | None:
+    """Return the file and the offset that a tensor is a view of; None where it is none that can be moved."""
+    if tensor.device.type != "cpu" or type(tensor.data) is not torch.Tensor or not tensor.is_contiguous():
+        return None
+    address = tensor.data_ptr()
+    at = bisect.bisect_right(regions, address, key=lambda region: region.start) - 1
+    if at < 0 or address + tensor.nbytes > regions[at].end or not tensor.nbytes:
+        return None
+    offset = address - regions[at].start + regions[at].offset
+    return (regions[at].file, offset) if offset % tensor.element_size() == 0 else None
+
+
+def laid_out(found: Iterable[tuple[Path, int, torch.nn.Parameter]]) -> Image:
+    """Lay out parameters in the order of their files.
+
+    Args:
+        found: (file, offset, parameter) in any order.
+    """
+    places = sorted(found, key=lambda item: (str(item[0]), item[1]))
+    layout = Layout((file, start, parameter.nbytes) for file, start, parameter in places)
+    views = [View(tensor, tensor.data, layout.position(file, start) or 0) for file, start, tensor in places]
+    return Image(layout.extents, tuple(views), layout.bytes)
+
+
+class Layout:
+    """Spans of files as they lie in a buffer: what lies together is read at once.
+
+    Attributes:
+        extents: one after the other.
+        bytes: of the buffer.
+    """
+
+    def __init__(self, spans: Iterable[tuple[Path, int, int]]) -> None:
+        """Take (file, offset, length), ascending within each file."""
+        extents: list[Extent] = []
+        for file, start, length in spans:
+            if extents and _joins(extents[-1], file, start):
+                last = extents.pop()
+                last = last._replace(length=max(last.length, start + length - last.start))
+            else:
+                last = _begun(file, start, length, extents[-1] if extents else None)
+            extents.append(last)
+        self.extents = tuple(extents)
+        self.bytes = _end(extents[-1]) if extents else 0
+
+    def position(self, file: Path, start: int) -> int | None:
+        """Return where an offset of a file lies in the buffer; None where it does not."""
+        for extent in self.extents:
+            if extent.file == file and extent.start <= start < extent.start + extent.length:
+                return extent.position + start - extent.start
+        return None
+
+
+def _joins(extent: Extent, file: Path, start: int) -> bool:
+    return extent.file == file and start <= extent.start + extent.length + GAP_BYTES
+
+
+def _begun(file: Path, start: int, length: int, before: Extent | None) -> Extent:
+    first = start - start % ALIGNMENT
+    return Extent(file, first, start + length - first, _end(before) if before else 0)
+
+
+def _end(extent: Extent) -> int:
+    return extent.position + aligned(extent.length)
+
+
+def bound_view(whole: torch.Tensor, position: int, like: torch.Tensor) -> torch.Tensor:
+    """Return a tensor's part of a buffer.
+
+    Args:
+        whole: the buffer, uint8 [bytes].
+        position: of the tensor's first byte.
+        like: a tensor of its dtype and shape.
+    """
+    return whole[position : position + like.nbytes].view(like.dtype).view(like.shape)

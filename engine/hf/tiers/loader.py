@@ -1,0 +1,75 @@
+"""Where a model's weights come from when the CPU computes all of it: slabs in RAM, and the disk tier."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from engine.checkpoint import Verdict
+from engine.hf.progress import Progress
+from engine.hf.protocols import CausalModel
+from engine.hf.tiers.disk import DiskTier
+from engine.hf.tiers.in_place import InPlace, in_place
+from engine.hf.tiers.slabs import Slabs
+from engine.plan.in_place import SLOTS
+from engine.values import LoadStage, Placement, Tier
+
+
+class CpuLoader:
+    """Reads what rests in RAM while transformers builds the model, then puts everything in its place.
+
+    A context: leaving it ends what still reads.
+    """
+
+    def __init__(self, found: InPlace, slots: int = SLOTS) -> None:
+        """Begin to read; use `of`."""
+        self._found = found
+        self._slots = slots
+        self._slabs = Slabs(found.ram_tensors, is_scarce=bool(found.disk_paths))
+
+    @classmethod
+    def of(cls, skeleton: CausalModel, placement: Placement, verdict: Verdict) -> CpuLoader | None:
+        """Begin, where every tensor of the plan's tiers can be used as it is stored; else None.
+
+        Args:
+            skeleton: the model on the meta device.
+            placement: nothing of it on a GPU, nothing quantized on load.
+            verdict: of the folder.
+        """
+        on_disk = [layer.name for layer in placement.layers if layer.tier is Tier.DISK]
+        found = in_place(skeleton, verdict.tensors, on_disk)
+        return None if found is None or verdict.config.quantization else cls(found)
+
+    def __enter__(self) -> CpuLoader:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what still reads."""
+        self._slabs.close()
+
+    @property
+    def done_bytes(self) -> int:
+        """How much has arrived in RAM."""
+        return self._slabs.done_bytes
+
+    def begin(self, progress: Progress) -> None:
+        """Tell what is read."""
+        self._slabs.begin(progress)
+
+    def settle(self, model: CausalModel, progress: Progress) -> DiskTier | None:
+        """Wait for the bytes and bind the parameters.
+
+        Args:
+            model: as transformers loaded it, everything mapped.
+            progress: is told, and raises LoadCancelled.
+
+        Returns:
+            the disk tier, empty where nothing rests there; None where a tensor turned out to be made anew.
+        """
+        self._slabs.wait(progress)
+        progress.begin(LoadStage.PLACE, self._slabs.total_bytes)
+        self._slabs.bind(model)
+        progress.reach(self._slabs.total_bytes)
+        return DiskTier.attach(model, self._found.disk_paths, self._slots)

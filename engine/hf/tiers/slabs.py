@@ -1,0 +1,130 @@
+"""Weights that rest in RAM, read in file order into memory of their own while the model is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from engine.checkpoint import StoredTensor
+from engine.hf.progress import Progress
+from engine.hf.protocols import CausalModel
+from engine.hf.tiers.direct import FileReader, Read, aligned_memory
+from engine.hf.tiers.images import Layout, bound_view, mapped_regions, place_of
+from engine.hf.tiers.residency import PageCache
+from engine.values import LoadStage
+
+POLL_SECONDS = 0.05
+"""How often a cancel is looked for."""
+
+
+class _Slab(NamedTuple):
+    """What one file gives, in memory.
+
+    Attributes:
+        layout: of the bytes.
+        memory: that holds them.
+        reading: what brings them.
+    """
+
+    layout: Layout
+    memory: memoryview
+    reading: Read
+
+
+class Slabs:
+    """Reads begin at once; `bind` is called when the model is there. Engine thread only.
+
+    A file that lies in the page cache is not read but used where it is mapped, unless RAM is scarce:
+    mapped pages are the first that the kernel drops then, so that they are copied.
+    """
+
+    def __init__(self, tensors: Iterable[StoredTensor], *, is_scarce: bool) -> None:
+        """Queue the reads.
+
+        Args:
+            tensors: that rest in RAM, in the order of the files.
+            is_scarce: other weights had to stay on the disk.
+        """
+        tensors = tuple(tensors)
+        self._wanted = {(tensor.file, tensor.start) for tensor in tensors}
+        self._direct, self._plain = FileReader(), FileReader(is_direct=False)
+        cache = PageCache()
+        layouts = [_layout(group) for _, group in groupby(tensors, key=lambda tensor: tensor.file)]
+        cached = [cache.holds(layout.extents) for layout in layouts]
+        cache.close()
+        self.total_bytes = sum(extent.length for layout in layouts for extent in layout.extents)
+        self._slabs = [
+            _begun(layout, self._plain if is_cached else self._direct)
+            for layout, is_cached in zip(layouts, cached, strict=True)
+            if is_scarce or not is_cached
+        ]
+        self._mapped_bytes = self.total_bytes - sum(_wanted_bytes(slab) for slab in self._slabs)
+
+    @property
+    def done_bytes(self) -> int:
+        """How much is in RAM."""
+        return self._mapped_bytes + sum(slab.reading.done_bytes for slab in self._slabs)
+
+    def begin(self, progress: Progress) -> None:
+        """Tell that reading has begun; raises LoadCancelled."""
+        progress.begin(LoadStage.READ, self.total_bytes)
+
+    def wait(self, progress: Progress) -> None:
+        """Wait for the bytes.
+
+        Raises:
+            LoadCancelled: the person stopped it; noticed within POLL_SECONDS.
+            DamagedCheckpoint: a file has become shorter.
+            EngineFault: the disk failed.
+        """
+        for slab in self._slabs:
+            while not slab.reading.wait(POLL_SECONDS):
+                progress.reach(self.done_bytes)
+            slab.reading.result()
+        progress.reach(self.total_bytes)
+
+    def bind(self, model: CausalModel) -> None:
+        """Let what is a view of a file become a view of what was read of it: parameters and buffers."""
+        regions = mapped_regions()
+        for tensor in _tensors(model):
+            place = place_of(tensor, regions)
+            if place in self._wanted and (bound := self._find(tensor, *place)) is not None:
+                tensor.data = bound
+
+    def close(self) -> None:
+        """End the threads; whatever is not bound is given back."""
+        for slab in self._slabs:
+            slab.reading.drain()
+        self._slabs.clear()
+        self._direct.close()
+        self._plain.close()
+
+    def _find(self, tensor: torch.Tensor, file: Path, start: int) -> torch.Tensor | None:
+        for slab in self._slabs:
+            position = slab.layout.position(file, start)
+            if position is not None:
+                return bound_view(torch.frombuffer(slab.memory, dtype=torch.uint8), position, tensor)
+        return None
+
+
+def _layout(tensors: Iterable[StoredTensor]) -> Layout:
+    return Layout((tensor.file, tensor.start, tensor.bytes) for tensor in tensors)
+
+
+def _begun(layout: Layout, reader: FileReader) -> _Slab:
+    memory = aligned_memory(layout.bytes)
+    return _Slab(layout, memory, reader.read(layout.extents, memory))
+
+
+def _wanted_bytes(slab: _Slab) -> int:
+    return sum(extent.length for extent in slab.layout.extents)
+
+
+def _tensors(model: CausalModel) -> Iterator[torch.Tensor]:
+    yield from model.parameters()
+    for _, buffer in model.named_buffers():
+        yield buffer
