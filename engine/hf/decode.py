@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from engine.hf.kv import KVCache
 from engine.hf.protocols import CausalModel
 from engine.hf.sample import Sampler
 from engine.hf.threads import settle_threads
+from engine.hf.ways import Sample, StepDecoder, TryWays, cancelling
 
 CHUNK_SECONDS = 0.12
 SLOW_STEP_SECONDS = 0.1
@@ -22,6 +25,7 @@ SMALLEST_CHUNK = CHUNK_SIZES[0]
 FIRST_CHUNK = 64
 LARGEST_CHUNK = CHUNK_SIZES[-1]
 STEPS_PER_LOOK = 16
+TIMED_STEPS = 3
 
 
 class Interrupted(Exception):  # noqa: N818 -- no error: the person stopped a forward
@@ -55,6 +59,7 @@ class Runner:
         self.kv = KVCache(model.config, in_place=device.type != "meta")
         self.pace = ChunkPace()
         self.continues = True
+        self.decoder: StepDecoder | None = None
         self.cancelled: Callable[[], bool] = lambda: False
 
     @torch.inference_mode()
@@ -70,14 +75,29 @@ class Runner:
         done = len(self.kv.token_ids)
         if done % STEPS_PER_LOOK == 0:
             self._heap.settle()
+        if self.decoder is not None and len(token_ids) <= self.decoder.most_tokens:
+            return self._decoded(self.decoder, token_ids)
+        return self._computed(token_ids, self._positions(done, done + len(token_ids)))
+
+    def _computed(self, token_ids: Sequence[int], position_ids: torch.Tensor) -> torch.Tensor:
+        """Compute tokens by the model's own code."""
         arguments = {**self._constant, self._cache_name: self.kv.cache}
         if self._takes_positions:
-            arguments["position_ids"] = self._positions(done, done + len(token_ids))
+            arguments["position_ids"] = position_ids
         input_ids = torch.tensor([token_ids], device=self._device)
         self.kv.begin()
         logits = self._model(input_ids=input_ids, **arguments).logits
         self.kv.extend(token_ids)
         return logits[0, -1]
+
+    def _decoded(self, decoder: StepDecoder, token_ids: Sequence[int]) -> torch.Tensor:
+        """Compute tokens in one call, which leaves the cache as it was where it is cancelled."""
+        with cancelling(decoder.cancel, self.cancelled) if self.pace.is_slow else nullcontext():
+            logits = decoder.feed(token_ids, self.kv.cache.layers)
+        if logits is None:
+            raise Interrupted
+        self.kv.extend(token_ids)
+        return logits[-1]
 
     def _positions(self, start: int, end: int) -> torch.Tensor:
         """Return position ids [1, end - start]: a view of a row that is made once and grows by doubling."""
@@ -109,29 +129,47 @@ class Runner:
         """Return the next token; the one wait for the device in a step."""
         return sampler.choose(logits)
 
-    def warm_up(self, token_ids: Sequence[int]) -> torch.Tensor:
+    def warm_up(self, token_ids: Sequence[int], try_ways: TryWays | None = None) -> torch.Tensor:
         """Run short forwards: reads what is still on the disk and measures one token's time.
 
         Args:
             token_ids: eight harmless ones.
+            try_ways: looks for a faster way to compute single tokens.
 
         Returns:
             the last logits; not finite where the weights are damaged.
         """
-        with self._heap.settling():
-            logits = self.feed(token_ids)
-            _wait_for(logits)
-        started = time.perf_counter()
-        _wait_for(self.feed(token_ids[:1]))
-        self.pace.note_step(time.perf_counter() - started)
+        own = self._sampled(token_ids)
+        seconds = own.seconds
+        if try_ways is not None:
+            self.decoder = try_ways(own, lambda: self._sampled(token_ids))
+            seconds = _least_seconds(lambda: self.feed(token_ids[:1]))
+        self.pace.note_step(seconds)
         if self.pace.is_slow:
             self._watch_layers()
         elif self._device.type == "cpu":
             settle_threads(lambda: self.feed(token_ids[:1]))
         if self.kv.forgets:
-            self.continues = self._goes_on_in_chunks(token_ids, logits)
+            self.continues = self._goes_on_in_chunks(token_ids, own.prompt_logits)
         self.kv.drop()
-        return logits
+        return own.prompt_logits
+
+    @torch.inference_mode()
+    def _sampled(self, token_ids: Sequence[int]) -> Sample:
+        """Compute a prompt and one token behind it, as far away as the model allows, and take the time."""
+        self.kv.drop()
+        with self._heap.settling():
+            prompt_logits = self.feed(token_ids)
+            _wait_for(prompt_logits)
+        position = getattr(self._model.config, "max_position_embeddings", 0) - 1
+        position = position if self._takes_positions and position > len(token_ids) else len(token_ids)
+        started = time.perf_counter()
+        step_logits = self._computed(token_ids[:1], torch.tensor([[position]], device=self._device))
+        _wait_for(step_logits)
+        seconds = time.perf_counter() - started
+        if seconds < SLOW_STEP_SECONDS:
+            seconds = _least_seconds(lambda: self.feed(token_ids[:1]))
+        return Sample(token_ids, prompt_logits, step_logits, position, seconds)
 
     def _watch_layers(self) -> None:
         """Notice a cancel between two layers: a step is too long to wait for its end."""
@@ -150,6 +188,18 @@ class Runner:
         parts = self.feed(token_ids[half:])
         spread = float(whole.float().std())
         return bool((parts.float() - whole.float()).abs().max() <= 0.1 * spread)
+
+
+def _least_seconds(step: Callable[[], torch.Tensor]) -> float:
+    """Take the time of a step; of a fast one the least of some, for the first ones cost more."""
+    least = math.inf
+    for _ in range(TIMED_STEPS):
+        started = time.perf_counter()
+        _wait_for(step())
+        least = min(least, time.perf_counter() - started)
+        if least > SLOW_STEP_SECONDS:
+            break
+    return least
 
 
 def _wait_for(logits: torch.Tensor) -> None:
