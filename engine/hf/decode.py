@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -16,16 +15,14 @@ from engine.hf.kv import KVCache
 from engine.hf.protocols import CausalModel
 from engine.hf.sample import Sampler
 from engine.hf.threads import settle_threads
-from engine.hf.ways import Sample, StepDecoder, TryWays, cancelling
+from engine.hf.ways import SLOW_STEP_SECONDS, Sample, StepDecoder, TryWays, cancelling, least_seconds
 
 CHUNK_SECONDS = 0.12
-SLOW_STEP_SECONDS = 0.1
 CHUNK_SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 SMALLEST_CHUNK = CHUNK_SIZES[0]
 FIRST_CHUNK = 64
 LARGEST_CHUNK = CHUNK_SIZES[-1]
 STEPS_PER_LOOK = 16
-TIMED_STEPS = 3
 
 
 class Interrupted(Exception):  # noqa: N818 -- no error: the person stopped a forward
@@ -143,7 +140,7 @@ class Runner:
         seconds = own.seconds
         if try_ways is not None:
             self.decoder = try_ways(own, lambda: self._sampled(token_ids))
-            seconds = _least_seconds(lambda: self.feed(token_ids[:1]))
+            seconds = least_seconds(lambda: _wait_for(self.feed(token_ids[:1])))
         self.pace.note_step(seconds)
         if self.pace.is_slow:
             self._watch_layers()
@@ -168,7 +165,7 @@ class Runner:
         _wait_for(step_logits)
         seconds = time.perf_counter() - started
         if seconds < SLOW_STEP_SECONDS:
-            seconds = _least_seconds(lambda: self.feed(token_ids[:1]))
+            seconds = least_seconds(lambda: _wait_for(self.feed(token_ids[:1])))
         return Sample(token_ids, prompt_logits, step_logits, position, seconds)
 
     def _watch_layers(self) -> None:
@@ -188,18 +185,6 @@ class Runner:
         parts = self.feed(token_ids[half:])
         spread = float(whole.float().std())
         return bool((parts.float() - whole.float()).abs().max() <= 0.1 * spread)
-
-
-def _least_seconds(step: Callable[[], torch.Tensor]) -> float:
-    """Take the time of a step; of a fast one the least of some, for the first ones cost more."""
-    least = math.inf
-    for _ in range(TIMED_STEPS):
-        started = time.perf_counter()
-        _wait_for(step())
-        least = min(least, time.perf_counter() - started)
-        if least > SLOW_STEP_SECONDS:
-            break
-    return least
 
 
 def _wait_for(logits: torch.Tensor) -> None:

@@ -210,7 +210,8 @@ class GrowingWindowLayer(GrowingLayer, DynamicSlidingWindowLayer):  # type: igno
         return keys, values
 
     def _capacity(self, tokens: int) -> int:
-        return max(tokens, min(super()._capacity(tokens), self.sliding_window + SPARE_TOKENS))
+        window: int = self.sliding_window
+        return max(tokens, min(super()._capacity(tokens), window + SPARE_TOKENS))
 
     def advance(self, new: int) -> None:
         """Say that tokens were written into the room; the window moves with them."""

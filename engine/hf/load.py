@@ -140,7 +140,7 @@ def load_model(
     ):
         model = make(device_map=mapped, offload_folder=offload_folder, quantization_config=quantization)
     trim_heap()
-    release_mapped([*model.parameters(), *model.buffers()])
+    release_mapped([*model.parameters(), *(buffer for _, buffer in model.named_buffers())])
     return PlacedModel(model, mapped)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -45,7 +45,7 @@ def single_step_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    **kwargs: Any,
+    **kwargs: float | bool | torch.Tensor | None,
 ) -> tuple[torch.Tensor, None]:
     """Attend as transformers' sdpa does, and packed where one new token's heads share keys and values.
 
@@ -63,7 +63,8 @@ def single_step_attention(
     same_for_all_heads = attention_mask is None or attention_mask.shape[1] == 1
     plain = same_for_all_heads and kwargs.get("position_bias") is None and kwargs.get("cache") is None
     if plain and query.shape[2] == 1 and query.shape[1] > key.shape[1]:
-        return packed_attention(module, query, key, value, attention_mask, kwargs.get("scaling"))
+        scaling = cast("float | None", kwargs.get("scaling"))
+        return packed_attention(module, query, key, value, attention_mask, scaling)
     attended: tuple[torch.Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, **kwargs
     )

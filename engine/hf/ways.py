@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 POLL_SECONDS = 0.02
+SLOW_STEP_SECONDS = 0.1
+TIMED_STEPS = 4
 
 
 class Sample(NamedTuple):
@@ -44,6 +48,18 @@ class StepDecoder(Protocol):
 
 TryWays = Callable[[Sample, Callable[[], Sample]], StepDecoder | None]
 """Is given what the model's own code computed, and lets it compute the same again after a change."""
+
+
+def least_seconds(step: Callable[[], object]) -> float:
+    """Take the time of a step; of a fast one the least of some, for the first ones cost more."""
+    least = math.inf
+    for _ in range(TIMED_STEPS):
+        started = time.perf_counter()
+        step()
+        least = min(least, time.perf_counter() - started)
+        if least > SLOW_STEP_SECONDS:
+            break
+    return least
 
 
 @contextmanager

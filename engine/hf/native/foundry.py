@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.hf.native.build import Missing, built_library, builds_folder
+from engine.hf.native.build import Missing, builds_folder, built_library
 from engine.hf.native.library import FORMATS, Kernels
 from engine.hf.native.linears import NativeLinear
 from engine.hf.native.matrix import matrix_of

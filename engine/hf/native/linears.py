@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from transformers import AttentionInterface
@@ -90,7 +90,7 @@ class NativeAttention:
 
     def __call__(
         self, module: Foreign, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-        attention_mask: torch.Tensor | None, **kwargs: object,
+        attention_mask: torch.Tensor | None, **kwargs: float | bool | torch.Tensor | None,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
         """Return attention [batch, tokens, heads, width]; what is not served goes to torch."""
         if not _is_served(query, key, value, attention_mask, kwargs):
@@ -147,7 +147,7 @@ def _is_served(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
-    kwargs: dict[str, object],
+    kwargs: Mapping[str, object],
 ) -> bool:
     plain = mask is None and query.shape[0] == 1 and query.shape[2] == 1 and key.shape[2] > 0
     extra = any(kwargs.get(name) is not None for name in ("softcap", "position_bias", "cache", "s_aux"))

@@ -45,8 +45,8 @@ class RotaryTables:
         kind = kind if hasattr(self._module, f"{kind}_inv_freq") else None
         if kind not in self._tables:
             half = self._computed(kind, 0, 1)[0].shape[1]
-            tables = (torch.zeros(STRETCH, half) for _ in range(2))
-            self._tables[kind] = Rotary(*tables, interleaved=self._interleaved)
+            cosines, sines = torch.zeros(2, STRETCH, half)
+            self._tables[kind] = Rotary(cosines, sines, self._interleaved)
             if self._rope_type(kind) in POSITION_DEPENDENT:
                 self._stretch = 0
         return self._tables[kind]
@@ -70,6 +70,6 @@ class RotaryTables:
         cosines, sines = (table[0, :, :half].float() for table in found)
         return cosines, sines
 
-    def _rope_type(self, kind: str | None) -> object:
-        named = getattr(self._module, "rope_type", "default")
+    def _rope_type(self, kind: str | None) -> Foreign:
+        named: Foreign = getattr(self._module, "rope_type", "default")
         return named if kind is None else named[kind]

@@ -18,7 +18,7 @@ from engine.hf.native.layers import Untranslatable
 from engine.hf.native.library import Foreign, Kernels
 from engine.hf.native.linears import NativeAttention, NativeLinears, use_attention, use_own_attention
 from engine.hf.packed_attention import single_step_attention
-from engine.hf.ways import Sample
+from engine.hf.ways import SLOW_STEP_SECONDS, Sample, least_seconds
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
 """Of the spread of the logits: more than rounding in another order, less than any real mistake."""
@@ -86,6 +86,8 @@ def _decoded(decoder: NativeDecoder, model: Foreign, own: Sample) -> Sample | No
     seconds = time.perf_counter() - started
     if prompt is None or step is None or not decoder.suits(cache.layers):
         return None
+    if seconds < SLOW_STEP_SECONDS:
+        seconds = least_seconds(lambda: decoder.feed(own.token_ids[:1], cache.layers))
     return own._replace(prompt_logits=prompt[-1], step_logits=step[-1], seconds=seconds)
 
 
