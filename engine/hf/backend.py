@@ -30,6 +30,7 @@ from engine.hf.load import PlacedModel, load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.measure import measured_limits
 from engine.hf.native.foundry import Foundry
+from engine.hf.native.library import Kernels
 from engine.hf.native.trial import Trial
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
@@ -86,7 +87,9 @@ class HFBackend:
         settled = torch.get_num_threads()
         torch.set_num_threads(self._threads)
         try:
-            limits = measured_limits(cancelled, known_runtime() if self._loaded else None)
+            kernels = self._foundry.kernels(lambda: None)
+            runtime = known_runtime() if self._loaded else None
+            limits = measured_limits(cancelled, runtime, kernels if isinstance(kernels, Kernels) else None)
         except failures.FAILURES as error:
             raise failures.named(error, "measuring this machine") from error
         finally:

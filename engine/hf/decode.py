@@ -69,23 +69,38 @@ class Runner:
         Returns:
             logits of the last one, [vocabulary], on the model's last device.
         """
+        return self._fed(token_ids, rows=1)[-1]
+
+    @torch.inference_mode()
+    def feed_all(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Do the same, and return the logits of each token, [tokens, vocabulary]."""
+        return self._fed(token_ids, rows=len(token_ids))
+
+    @property
+    def can_guess(self) -> bool:
+        """Tokens can be computed on trial: the cache can be cropped, and each forward waits for its end."""
+        return self._device.type == "cpu" and self.continues and not self.kv.forgets
+
+    def _fed(self, token_ids: Sequence[int], rows: int) -> torch.Tensor:
         done = len(self.kv.token_ids)
         if done % STEPS_PER_LOOK == 0:
             self._heap.settle()
         if self.decoder is not None and len(token_ids) <= self.decoder.most_tokens:
             return self._decoded(self.decoder, token_ids)
-        return self._computed(token_ids, self._positions(done, done + len(token_ids)))
+        return self._computed(token_ids, self._positions(done, done + len(token_ids)), rows)
 
-    def _computed(self, token_ids: Sequence[int], position_ids: torch.Tensor) -> torch.Tensor:
-        """Compute tokens by the model's own code."""
+    def _computed(self, token_ids: Sequence[int], position_ids: torch.Tensor, rows: int = 1) -> torch.Tensor:
+        """Compute tokens by the model's own code; logits of the last `rows` of them at least."""
         arguments = {**self._constant, self._cache_name: self.kv.cache}
+        if rows > 1 and "logits_to_keep" in arguments:
+            arguments["logits_to_keep"] = rows
         if self._takes_positions:
             arguments["position_ids"] = position_ids
         input_ids = torch.tensor([token_ids], device=self._device)
         self.kv.begin()
-        logits = self._model(input_ids=input_ids, **arguments).logits
+        logits: torch.Tensor = self._model(input_ids=input_ids, **arguments).logits
         self.kv.extend(token_ids)
-        return logits[0, -1]
+        return logits[0]
 
     def _decoded(self, decoder: StepDecoder, token_ids: Sequence[int]) -> torch.Tensor:
         """Compute tokens in one call, which leaves the cache as it was where it is cancelled."""
@@ -94,7 +109,7 @@ class Runner:
         if logits is None:
             raise Interrupted
         self.kv.extend(token_ids)
-        return logits[-1]
+        return logits
 
     def _positions(self, start: int, end: int) -> torch.Tensor:
         """Return position ids [1, end - start]: a view of a row that is made once and grows by doubling."""
@@ -161,7 +176,7 @@ class Runner:
         position = getattr(self._model.config, "max_position_embeddings", 0) - 1
         position = position if self._takes_positions and position > len(token_ids) else len(token_ids)
         started = time.perf_counter()
-        step_logits = self._computed(token_ids[:1], torch.tensor([[position]], device=self._device))
+        step_logits = self._computed(token_ids[:1], torch.tensor([[position]], device=self._device))[-1]
         _wait_for(step_logits)
         seconds = time.perf_counter() - started
         if seconds < SLOW_STEP_SECONDS:

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import torch
 
+from engine.hf import measure_linear
 from engine.hf.measure_clock import timed, until, usual
-from engine.hf.measure_linear import LARGE, PACKERS, copies_of, packed
+from engine.hf.measure_linear import PACKERS, copies_of, packed
 from engine.hf.native.library import FORMATS, Kernels, Kind, Room
 from engine.hf.native.matrix import matrix_of
-from engine.hf.native.program import Matrix, Program, scratch, splits_for
+from engine.hf.native.program import Matrix, Program, scratch_width, splits_for
 
 RUN_SECONDS = 0.15
 MOST_RUNS = 12
@@ -52,7 +53,7 @@ def native_speed(kernels: Kernels, memory: torch.Tensor) -> NativeSpeed:
         bandwidth[name] = _bandwidth(kernels, list(_plain(memory, dtype)))
         attention[name] = _attention_bandwidth(kernels, dtype)
     for kind, pack in PACKERS.items():
-        layers = copies_of(packed(pack, LARGE)[0])
+        layers = copies_of(packed(pack, measure_linear.LARGE)[0])
         found = [matrix for layer in layers if (matrix := matrix_of(layer, kernels)) is not None]
         if found:
             bandwidth[kind] = _bandwidth(kernels, found)
@@ -61,15 +62,20 @@ def native_speed(kernels: Kernels, memory: torch.Tensor) -> NativeSpeed:
 
 def _plain(memory: torch.Tensor, dtype: torch.dtype) -> Iterable[Matrix]:
     elements = memory.view(dtype).fill_(0.01)
-    size = LARGE[0] * LARGE[1]
+    size = measure_linear.LARGE[0] * measure_linear.LARGE[1]
     for start in range(0, elements.numel() - size + 1, size):
-        yield Matrix(FORMATS[dtype], *LARGE, elements[start : start + size].view(LARGE))
+        yield Matrix(
+            FORMATS[dtype], *measure_linear.LARGE, elements[start : start + size].view(measure_linear.LARGE)
+        )
 
 
 def _bandwidth(kernels: Kernels, matrices: list[Matrix]) -> float:
     """Weight bytes per second of one token that passes all matrices."""
     writer = Program(torch.bfloat16)
-    source, result = writer.buffer(LARGE[1]), writer.buffer(LARGE[0])
+    source, result = (
+        writer.buffer("source", measure_linear.LARGE[1]),
+        writer.buffer("result", measure_linear.LARGE[0]),
+    )
     for matrix in matrices:
         writer.linear(matrix, source, result)
     program = writer.finished()
@@ -83,9 +89,9 @@ def _attention_bandwidth(kernels: Kernels, dtype: torch.dtype) -> float:
     writer = Program(dtype)
     one = 2 * KV_HEADS * TOKENS * WIDTH * dtype.itemsize
     held = torch.full((max(2, CACHED_BYTES // one), 2, KV_HEADS, TOKENS, WIDTH), 0.5, dtype=dtype)
-    queries, result = writer.buffer(HEADS * WIDTH), writer.buffer(HEADS * WIDTH)
+    queries, result = (writer.buffer(name, HEADS * WIDTH) for name in ("queries", "result"))
     splits = splits_for(KV_HEADS)
-    shared = scratch(HEADS, WIDTH, splits)
+    shared = writer.buffer("scratch", scratch_width(HEADS, WIDTH, splits))
     for keys, values in held:
         room = Room(keys.data_ptr(), values.data_ptr(), TOKENS, TOKENS - 1)
         shape = {
@@ -103,7 +109,7 @@ def _attention_bandwidth(kernels: Kernels, dtype: torch.dtype) -> float:
 def _op_seconds(kernels: Kernels) -> float:
     """Seconds of one operation that computes next to nothing."""
     writer = Program(torch.float32)
-    left, right, result = (writer.buffer(16) for _ in range(3))
+    left, right, result = (writer.buffer(name, 16) for name in ("left", "right", "result"))
     for _ in range(SMALL_OPS):
         writer.add(Kind.ADD, columns=16, input=left, other=right, output=result)
     program = writer.finished()

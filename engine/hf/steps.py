@@ -13,10 +13,10 @@ from engine.hf.drafts import Drafts, Worth
 
 
 class Steps:
-    """Computes the logits behind each chosen token; guessed tokens that were not chosen leave the cache again.
+    """Computes the logits behind each chosen token; guesses that were not chosen leave the cache again.
 
     Attributes:
-        count: forwards so far.
+        guessed: tokens that needed no forward of their own.
     """
 
     def __init__(self, runner: Runner, prompt: Sequence[int], window: int) -> None:
@@ -35,17 +35,17 @@ class Steps:
         self._rows: deque[torch.Tensor] = deque()
         self._guessed_seconds = 0.0
         self._kept = 0
-        self.count = 0
+        self.guessed = 0
 
     def behind(self, token_id: int) -> torch.Tensor:
         """Return the logits [vocabulary] behind a chosen token."""
         if self._drafts is None:
-            self.count += 1
             return self._runner.feed([token_id])
         self._drafts.add(token_id)
         if self._guess and self._guess[0] == token_id:
             self._guess.popleft()
             self._kept += 1
+            self.guessed += 1
             return self._rows.popleft()
         self.finish()
         return self._computed(token_id)
@@ -65,7 +65,6 @@ class Steps:
         started = time.perf_counter()
         rows = self._runner.feed_all([token_id, *guess])
         seconds = time.perf_counter() - started
-        self.count += 1
         if guess:
             self._guess.extend(guess)
             self._rows.extend(rows[1:])
