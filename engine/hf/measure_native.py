@@ -61,21 +61,17 @@ def native_speed(kernels: Kernels, memory: torch.Tensor) -> NativeSpeed:
 
 
 def _plain(memory: torch.Tensor, dtype: torch.dtype) -> Iterable[Matrix]:
+    rows, columns = measure_linear.LARGE
     elements = memory.view(dtype).fill_(0.01)
-    size = measure_linear.LARGE[0] * measure_linear.LARGE[1]
-    for start in range(0, elements.numel() - size + 1, size):
-        yield Matrix(
-            FORMATS[dtype], *measure_linear.LARGE, elements[start : start + size].view(measure_linear.LARGE)
-        )
+    for weights in elements[: elements.numel() // (rows * columns) * rows * columns].view(-1, rows, columns):
+        yield Matrix(FORMATS[dtype], rows, columns, weights)
 
 
 def _bandwidth(kernels: Kernels, matrices: list[Matrix]) -> float:
     """Weight bytes per second of one token that passes all matrices."""
     writer = Program(torch.bfloat16)
-    source, result = (
-        writer.buffer("source", measure_linear.LARGE[1]),
-        writer.buffer("result", measure_linear.LARGE[0]),
-    )
+    source = writer.buffer("source", matrices[0].columns)
+    result = writer.buffer("result", matrices[0].rows)
     for matrix in matrices:
         writer.linear(matrix, source, result)
     program = writer.finished()
