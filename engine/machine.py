@@ -53,6 +53,10 @@ class MachineLimits(Value, frozen=True, kw_only=True):
         eager_bandwidth: key and value bytes per second, one per query head, of attention in steps, by dtype.
         cache_bandwidth: KV bytes per second that appending one token copies.
         op_seconds: of one dispatched operation on the CPU.
+        native_bandwidth: weight bytes per second that our own kernels decode with, by dtype or quantization;
+            empty where they cannot be had, as the next two.
+        native_attention_bandwidth: KV bytes per second of their attention, by dtype.
+        native_op_seconds: of one of their operations, beside its bytes.
         disk_bandwidth: bytes per second of large direct reads, several at once.
         read_bandwidth: of one reader through the page cache, as a load reads.
         mapped_bandwidth: bytes per second of pages of a mapped file that are not cached.
@@ -79,6 +83,9 @@ class MachineLimits(Value, frozen=True, kw_only=True):
     eager_bandwidth: dict[str, float] = msgspec.field(default_factory=dict)
     cache_bandwidth: float = 10e9
     op_seconds: float
+    native_bandwidth: dict[str, float] = msgspec.field(default_factory=dict)
+    native_attention_bandwidth: dict[str, float] = msgspec.field(default_factory=dict)
+    native_op_seconds: float = 0.0
     disk_bandwidth: float
     read_bandwidth: float = 1.5e9
     mapped_bandwidth: float

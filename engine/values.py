@@ -179,6 +179,7 @@ class TurnUsage(Value, frozen=True, kw_only=True):
         prompt_tokens: tokens of the rendered conversation.
         reused_tokens: of those, taken from the KV cache of the turn before.
         completion_tokens: tokens of the reply.
+        guessed_tokens: of those, taken from a forward that computed several; the text itself told them.
         time_to_first_token: seconds from the start of the turn.
         prefill_tps: prompt tokens computed per second.
         decode_tps: tokens per second after the first one.
@@ -191,6 +192,7 @@ class TurnUsage(Value, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     reused_tokens: int = 0
     completion_tokens: int = 0
+    guessed_tokens: int = 0
     time_to_first_token: float = 0.0
     prefill_tps: float = 0.0
     decode_tps: float = 0.0

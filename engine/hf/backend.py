@@ -29,6 +29,9 @@ from engine.hf.ledger import cuda_is_used
 from engine.hf.load import PlacedModel, load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.measure import measured_limits
+from engine.hf.native.foundry import Foundry
+from engine.hf.native.library import Kernels
+from engine.hf.native.trial import Trial
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
@@ -59,6 +62,7 @@ class HFBackend:
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_physical_cores())
         self._threads = torch.get_num_threads()
+        self._foundry = Foundry()
 
     def inspect(self, command: Inspect) -> Inspected:
         """Say what a model folder holds, without loading it."""
@@ -83,7 +87,9 @@ class HFBackend:
         settled = torch.get_num_threads()
         torch.set_num_threads(self._threads)
         try:
-            limits = measured_limits(cancelled, known_runtime() if self._loaded else None)
+            kernels = self._foundry.kernels(lambda: None)
+            runtime = known_runtime() if self._loaded else None
+            limits = measured_limits(cancelled, runtime, kernels if isinstance(kernels, Kernels) else None)
         except failures.FAILURES as error:
             raise failures.named(error, "measuring this machine") from error
         finally:
@@ -149,7 +155,8 @@ class HFBackend:
         runner.pace.largest = placement.prefill_chunk
         runner.kv.foresee(placement.context_window)
         progress.begin(LoadStage.WARM_UP, verdict.weight_bytes)
-        _warm_up(runner, tokenizer)
+        trial = Trial(placed.model, self._foundry.kernels(progress.check)) if placed.lies_in_ram else None
+        _warm_up(runner, tokenizer, trial)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)
         seconds = time.monotonic() - started
@@ -167,7 +174,7 @@ class HFBackend:
             load_seconds=seconds,
             sampling=loaded.sampling,
             has_chat_template=loaded.writer.template.exists,
-            notes=notes(verdict, placement, loaded, placed),
+            notes=notes(verdict, placement, loaded, placed) + (trial.notes if trial else ()),
         )
 
 
@@ -198,10 +205,10 @@ def _lessons(verdict: Verdict, placement: Placement) -> Lessons | None:
     return Lessons(footprint, placement) if planned == {m.name for m in footprint.modules} else None
 
 
-def _warm_up(runner: Runner, tokenizer: TextTokenizer) -> None:
+def _warm_up(runner: Runner, tokenizer: TextTokenizer, trial: Trial | None) -> None:
     """Compute a few tokens; raises DamagedCheckpoint where the weights give no numbers."""
     known = [token_id for token_id in sorted(set(tokenizer.get_vocab().values())) if token_id]
-    logits = runner.warm_up(known[:WARM_UP_TOKENS])
+    logits = runner.warm_up(known[:WARM_UP_TOKENS], trial)
     if bool(torch.isnan(logits).any()):
         raise DamagedCheckpoint("The weights compute no numbers (NaN).", "Download the model again.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,9 +15,9 @@ from engine.hf.kv import KVCache
 from engine.hf.protocols import CausalModel
 from engine.hf.sample import Sampler
 from engine.hf.threads import settle_threads
+from engine.hf.ways import SLOW_STEP_SECONDS, Sample, StepDecoder, TryWays, cancelling, least_seconds
 
 CHUNK_SECONDS = 0.12
-SLOW_STEP_SECONDS = 0.1
 CHUNK_SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 SMALLEST_CHUNK = CHUNK_SIZES[0]
 FIRST_CHUNK = 64
@@ -55,6 +56,7 @@ class Runner:
         self.kv = KVCache(model.config, in_place=device.type != "meta")
         self.pace = ChunkPace()
         self.continues = True
+        self.decoder: StepDecoder | None = None
         self.cancelled: Callable[[], bool] = lambda: False
 
     @torch.inference_mode()
@@ -67,17 +69,47 @@ class Runner:
         Returns:
             logits of the last one, [vocabulary], on the model's last device.
         """
+        return self._fed(token_ids, rows=1)[-1]
+
+    @torch.inference_mode()
+    def feed_all(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Do the same, and return the logits of each token, [tokens, vocabulary]."""
+        return self._fed(token_ids, rows=len(token_ids))
+
+    @property
+    def can_guess(self) -> bool:
+        """Tokens can be computed on trial: the cache can be cropped, and each forward waits for its end."""
+        return self._device.type == "cpu" and self.continues and not self.kv.forgets
+
+    def _fed(self, token_ids: Sequence[int], rows: int) -> torch.Tensor:
         done = len(self.kv.token_ids)
         if done % STEPS_PER_LOOK == 0:
             self._heap.settle()
+        if self.decoder is not None and len(token_ids) <= self.decoder.most_tokens:
+            return self._decoded(self.decoder, token_ids)
+        return self._computed(token_ids, self._positions(done, done + len(token_ids)), rows)
+
+    def _computed(self, token_ids: Sequence[int], position_ids: torch.Tensor, rows: int = 1) -> torch.Tensor:
+        """Compute tokens by the model's own code; logits of the last `rows` of them at least."""
         arguments = {**self._constant, self._cache_name: self.kv.cache}
+        if rows > 1 and "logits_to_keep" in arguments:
+            arguments["logits_to_keep"] = rows
         if self._takes_positions:
-            arguments["position_ids"] = self._positions(done, done + len(token_ids))
+            arguments["position_ids"] = position_ids
         input_ids = torch.tensor([token_ids], device=self._device)
         self.kv.begin()
-        logits = self._model(input_ids=input_ids, **arguments).logits
+        logits: torch.Tensor = self._model(input_ids=input_ids, **arguments).logits
         self.kv.extend(token_ids)
-        return logits[0, -1]
+        return logits[0]
+
+    def _decoded(self, decoder: StepDecoder, token_ids: Sequence[int]) -> torch.Tensor:
+        """Compute tokens in one call, which leaves the cache as it was where it is cancelled."""
+        with cancelling(decoder.cancel, self.cancelled) if self.pace.is_slow else nullcontext():
+            logits = decoder.feed(token_ids, self.kv.cache.layers)
+        if logits is None:
+            raise Interrupted
+        self.kv.extend(token_ids)
+        return logits
 
     def _positions(self, start: int, end: int) -> torch.Tensor:
         """Return position ids [1, end - start]: a view of a row that is made once and grows by doubling."""
@@ -109,29 +141,47 @@ class Runner:
         """Return the next token; the one wait for the device in a step."""
         return sampler.choose(logits)
 
-    def warm_up(self, token_ids: Sequence[int]) -> torch.Tensor:
+    def warm_up(self, token_ids: Sequence[int], try_ways: TryWays | None = None) -> torch.Tensor:
         """Run short forwards: reads what is still on the disk and measures one token's time.
 
         Args:
             token_ids: eight harmless ones.
+            try_ways: looks for a faster way to compute single tokens.
 
         Returns:
             the last logits; not finite where the weights are damaged.
         """
-        with self._heap.settling():
-            logits = self.feed(token_ids)
-            _wait_for(logits)
-        started = time.perf_counter()
-        _wait_for(self.feed(token_ids[:1]))
-        self.pace.note_step(time.perf_counter() - started)
+        own = self._sampled(token_ids)
+        seconds = own.seconds
+        if try_ways is not None:
+            self.decoder = try_ways(own, lambda: self._sampled(token_ids))
+            seconds = least_seconds(lambda: _wait_for(self.feed(token_ids[:1])))
+        self.pace.note_step(seconds)
         if self.pace.is_slow:
             self._watch_layers()
         elif self._device.type == "cpu":
             settle_threads(lambda: self.feed(token_ids[:1]))
         if self.kv.forgets:
-            self.continues = self._goes_on_in_chunks(token_ids, logits)
+            self.continues = self._goes_on_in_chunks(token_ids, own.prompt_logits)
         self.kv.drop()
-        return logits
+        return own.prompt_logits
+
+    @torch.inference_mode()
+    def _sampled(self, token_ids: Sequence[int]) -> Sample:
+        """Compute a prompt and one token behind it, as far away as the model allows, and take the time."""
+        self.kv.drop()
+        with self._heap.settling():
+            prompt_logits = self.feed(token_ids)
+            _wait_for(prompt_logits)
+        position = getattr(self._model.config, "max_position_embeddings", 0) - 1
+        position = position if self._takes_positions and position > len(token_ids) else len(token_ids)
+        started = time.perf_counter()
+        step_logits = self._computed(token_ids[:1], torch.tensor([[position]], device=self._device))[-1]
+        _wait_for(step_logits)
+        seconds = time.perf_counter() - started
+        if seconds < SLOW_STEP_SECONDS:
+            seconds = least_seconds(lambda: _wait_for(self.feed(token_ids[:1])))
+        return Sample(token_ids, prompt_logits, step_logits, position, seconds)
 
     def _watch_layers(self) -> None:
         """Notice a cancel between two layers: a step is too long to wait for its end."""

@@ -23,6 +23,22 @@ class Shape(NamedTuple):
     device: torch.device
 
 
+class Reserved(NamedTuple):
+    """Where a layer's tokens lie, and its next ones will.
+
+    Attributes:
+        keys: [batch, heads, capacity, width], contiguous.
+        values: likewise.
+        start: the first token that still counts.
+        length: how many there are.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    start: int
+    length: int
+
+
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
     """Keys and values of a layer that attends to everything."""
 
@@ -108,35 +124,35 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no t
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         batch, heads, new, key_width = key_states.shape
-        self.reserve(Shape(batch, heads, key_width, value_states.shape[3], self.dtype, self.device), new)
-        begin, end = self._start, self._start + self._length + new
-        seen = []
-        for room, states in zip(self._rooms or (), (key_states, value_states), strict=True):
-            room[:, :, end - new : end] = states
-            seen.append(room[:, :, begin:end])
+        shape = Shape(batch, heads, key_width, value_states.shape[3], self.dtype, self.device)
+        keys, values, begin, length = self.reserve(shape, new)
+        end = begin + length + new
+        keys[:, :, end - new : end], values[:, :, end - new : end] = key_states, value_states
         self.advance(new)
-        return seen[0], seen[1]
+        return keys[:, :, begin:end], values[:, :, begin:end]
 
-    def reserve(self, shape: Shape, new: int) -> None:
-        """Make room for more tokens.
+    def reserve(self, shape: Shape, new: int) -> Reserved:
+        """Make room for more tokens, and say where it is: until the next call, it stays there.
 
         Args:
             shape: of one token.
             new: how many.
         """
         if self._rooms is None or self._start + self._length + new > self._rooms[0].shape[2]:
-            self._make_room(shape, self._length + new)
+            self._rooms, self._start = self._make_room(shape, self._length + new), 0
+        return Reserved(*self._rooms, self._start, self._length)
 
     def advance(self, new: int) -> None:
         """Say that tokens were written into the room that was reserved."""
         self._length += new
 
-    def _make_room(self, shape: Shape, tokens: int) -> None:
+    def _make_room(self, shape: Shape, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Move what there is into a room of whole steps, with half a step to spare at least."""
+        self.dtype, self.device, self.is_initialized = shape.dtype, shape.device, True
         capacity = self._capacity(tokens)
         keys = _moved(self.keys, shape, shape.key_width, capacity)
         values = _moved(self.values, shape, shape.value_width, capacity)
-        self._rooms, self._start = (keys, values), 0
+        return keys, values
 
     def _capacity(self, tokens: int) -> int:
         steps = -(-(tokens + SPARE_TOKENS) // STEP_TOKENS) * STEP_TOKENS
@@ -194,7 +210,8 @@ class GrowingWindowLayer(GrowingLayer, DynamicSlidingWindowLayer):  # type: igno
         return keys, values
 
     def _capacity(self, tokens: int) -> int:
-        return max(tokens, min(super()._capacity(tokens), self.sliding_window + SPARE_TOKENS))
+        window: int = self.sliding_window
+        return max(tokens, min(super()._capacity(tokens), window + SPARE_TOKENS))
 
     def advance(self, new: int) -> None:
         """Say that tokens were written into the room; the window moves with them."""

@@ -78,6 +78,10 @@ class KVCache:
         self.token_ids.extend(token_ids)
         self._whole = True
 
+    def take_back(self, tokens: int) -> None:
+        """Forget the last tokens, of a cache that does not forget by itself."""
+        self._crop(len(self.token_ids) - tokens, {})
+
     @torch.inference_mode()
     def mend(self) -> None:
         """Undo a forward that was left between two layers, where every layer can be cropped."""

@@ -68,6 +68,12 @@ class PlacedModel:
         """Weights come from the disk by accelerate's hooks: slower than our own tier."""
         return self.tier is None and "disk" in self._mapped.values()
 
+    @property
+    def lies_in_ram(self) -> bool:
+        """Every weight is in RAM, and the CPU computes with it there."""
+        brought = any(hasattr(module, "_hf_hook") for module in self.model.modules())
+        return set(self._mapped.values()) <= {"cpu"} and not brought and not (self.tier and self.tier.names)
+
     def close(self) -> None:
         """End what reads for it."""
         if self.tier is not None:
@@ -146,7 +152,7 @@ def load_model(
         model = make(device_map=mapped, offload_folder=offload_folder, quantization_config=quantization)
     streamed = _streamed(model, streamed_names(placement, verdict, mapped), mapped, progress)
     trim_heap()
-    release_mapped([*model.parameters(), *model.buffers()])
+    release_mapped([*model.parameters(), *(buffer for _, buffer in model.named_buffers())])
     return PlacedModel(model, mapped, streamed=streamed)
 
 

@@ -18,7 +18,9 @@ from engine.hf.measure_clock import Waiting, timed, usual
 from engine.hf.measure_disk import copy_bandwidth, disk_speed, scratch_file, tensor_seconds
 from engine.hf.measure_gpu import gpu_limits
 from engine.hf.measure_linear import CYCLED_BYTES, DTYPES, PACKERS, Speed, name_of, packed_speed, plain_speed
+from engine.hf.measure_native import NO_KERNELS, NativeSpeed, native_speed
 from engine.hf.measure_steps import op_seconds
+from engine.hf.native.library import Kernels
 from engine.plan.kept import scratch_folder
 from engine.plan.limits import versions
 from engine.values import MachineLimits
@@ -27,31 +29,36 @@ T = TypeVar("T")
 SLICES = 16
 
 
-def measured_limits(cancelled: Cancelled, runtime_bytes: int | None = None) -> MachineLimits:
+def measured_limits(
+    cancelled: Cancelled, runtime_bytes: int | None = None, kernels: Kernels | None = None
+) -> MachineLimits:
     """Measure everything this process may use.
 
     Args:
         cancelled: asked between the steps.
         runtime_bytes: of the process before any model; None takes what it holds now.
+        kernels: our own, where they can be had.
 
     Raises:
         LoadCancelled: it was.
     """
     held = process_memory().resident if runtime_bytes is None else runtime_bytes
-    return Measurement(cancelled, scratch_folder()).limits(held)
+    return Measurement(cancelled, scratch_folder(), kernels).limits(held)
 
 
 class Measurement:
     """One round of measuring."""
 
-    def __init__(self, cancelled: Cancelled, folder: Path) -> None:
+    def __init__(self, cancelled: Cancelled, folder: Path, kernels: Kernels | None) -> None:
         """Start with nothing measured.
 
         Args:
             cancelled: asked between the steps.
             folder: for a scratch file.
+            kernels: our own; None where they cannot be had.
         """
         self._cancelled = cancelled
+        self._kernels = kernels
         self._folder = folder
         self._speeds: dict[str, Speed] = {}
         self._quantize: dict[str, float] = {}
@@ -63,7 +70,7 @@ class Measurement:
             runtime_bytes: of the process before any model.
         """
         waiting = Waiting()
-        ram = self._linear_speeds()
+        ram, native = self._linear_speeds()
         for kind in PACKERS:
             self._step(partial(self._pack, kind))
         attention = {name_of(dtype): self._step(partial(attention_speed, dtype)) for dtype in DTYPES}
@@ -82,6 +89,9 @@ class Measurement:
             eager_bandwidth={name: speed.eager_bandwidth for name, speed in attention.items()},
             cache_bandwidth=self._step(cache_bandwidth),
             op_seconds=ops,
+            native_bandwidth=native.bandwidth,
+            native_attention_bandwidth=native.attention_bandwidth,
+            native_op_seconds=native.op_seconds,
             disk_bandwidth=disk.direct,
             read_bandwidth=disk.read,
             mapped_bandwidth=disk.mapped,
@@ -99,14 +109,15 @@ class Measurement:
             raise LoadCancelled("Measuring was stopped.", "")
         return call()
 
-    def _linear_speeds(self) -> float:
-        """Measure plain layers, in memory that they share, and return RAM's bandwidth."""
+    def _linear_speeds(self) -> tuple[float, NativeSpeed]:
+        """Measure plain layers, in memory that they share, RAM's bandwidth, and our own kernels."""
         memory = torch.zeros(CYCLED_BYTES, dtype=torch.uint8)
         for dtype in DTYPES:
             name = name_of(dtype)
             self._speeds[name] = self._step(partial(plain_speed, dtype, memory))
             self._speeds[f"{name} columns"] = self._step(partial(plain_speed, dtype, memory, columns=True))
-        return self._step(lambda: ram_bandwidth(memory))
+        ram = self._step(lambda: ram_bandwidth(memory))
+        return ram, self._step(lambda: native_speed(self._kernels, memory) if self._kernels else NO_KERNELS)
 
     def _pack(self, kind: str) -> None:
         self._speeds[kind], self._quantize[kind] = packed_speed(kind)

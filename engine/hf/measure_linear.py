@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
@@ -79,7 +79,7 @@ def _layer(weight: torch.Tensor, shape: tuple[int, int], *, columns: bool) -> La
     return lambda tokens: functional.linear(tokens, standing)
 
 
-def _token_seconds(layers: list[Layer], width: int, dtype: torch.dtype) -> float:
+def _token_seconds(layers: Sequence[Layer], width: int, dtype: torch.dtype) -> float:
     """Seconds of one token through one layer, each from memory; the first round only warms up."""
     token = torch.full((1, width), 0.5, dtype=dtype)
     calls = [partial(layer, token) for layer in layers]
@@ -118,17 +118,17 @@ def packed_speed(kind: str) -> tuple[Speed, float]:
         their speed, and plain bytes per second that are packed on load.
     """
     pack = PACKERS[kind]
-    small, _ = _packed(pack, SMALL)
-    large, rate = max((_packed(pack, LARGE) for _ in range(PACKINGS)), key=itemgetter(1))
+    small, _ = packed(pack, SMALL)
+    large, rate = max((packed(pack, LARGE) for _ in range(PACKINGS)), key=itemgetter(1))
     token = [
-        _token_seconds(_copies(layer), shape[1], PLAIN) for layer, shape in ((small, SMALL), (large, LARGE))
+        _token_seconds(copies_of(layer), shape[1], PLAIN) for layer, shape in ((small, SMALL), (large, LARGE))
     ]
     return _fitted(
         token, _bytes_of(large) / (LARGE[0] * LARGE[1]), _chunk_seconds(large, LARGE[1], PLAIN)
     ), rate
 
 
-def _packed(pack: Packer, shape: tuple[int, int]) -> tuple[torch.nn.Module, float]:
+def packed(pack: Packer, shape: tuple[int, int]) -> tuple[torch.nn.Module, float]:
     """Pack one layer; return it, arranged by a first use, and plain bytes per second."""
     plain = torch.randn(shape).mul_(0.02).to(PLAIN)
     started = time.perf_counter()
@@ -137,7 +137,8 @@ def _packed(pack: Packer, shape: tuple[int, int]) -> tuple[torch.nn.Module, floa
     return layer, plain.nbytes / (time.perf_counter() - started)
 
 
-def _copies(layer: torch.nn.Module) -> list[Layer]:
+def copies_of(layer: torch.nn.Module) -> list[torch.nn.Module]:
+    """As many of a layer as no cache of the CPU holds."""
     return [copy.deepcopy(layer) for _ in range(max(2, int(PACKED_BYTES / _bytes_of(layer))))]
 
 

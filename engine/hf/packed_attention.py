@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "packed"
 
@@ -34,3 +37,35 @@ def packed_attention(
     rows = query.reshape(batch, kv_heads, heads // kv_heads, width)
     attended = scaled_dot_product_attention(rows, key, value, attn_mask=attention_mask, scale=scaling)
     return attended.reshape(batch, 1, heads, value.shape[-1]), None
+
+
+def single_step_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: float | bool | torch.Tensor | None,
+) -> tuple[torch.Tensor, None]:
+    """Attend as transformers' sdpa does, and packed where one new token's heads share keys and values.
+
+    Args:
+        module: that attends.
+        query: [batch, heads, tokens, head_dim].
+        key: [batch, kv_heads, seen, head_dim].
+        value: [batch, kv_heads, seen, value_dim].
+        attention_mask: as sdpa takes it, or None.
+        kwargs: of AttentionInterface.
+
+    Returns:
+        [batch, tokens, heads, value_dim], and no weights.
+    """
+    same_for_all_heads = attention_mask is None or attention_mask.shape[1] == 1
+    plain = same_for_all_heads and kwargs.get("position_bias") is None and kwargs.get("cache") is None
+    if plain and query.shape[2] == 1 and query.shape[1] > key.shape[1]:
+        scaling = cast("float | None", kwargs.get("scaling"))
+        return packed_attention(module, query, key, value, attention_mask, scaling)
+    attended: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, **kwargs
+    )
+    return attended

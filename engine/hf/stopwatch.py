@@ -30,12 +30,15 @@ class Stopwatch:
             self._first_at = self._last_at
         self._tokens += 1
 
-    def usage(self, prompt_tokens: int, reused_tokens: int, context_window: int) -> TurnUsage:
+    def usage(
+        self, prompt_tokens: int, reused_tokens: int, context_window: int, guessed_tokens: int = 0
+    ) -> TurnUsage:
         """Return the turn's counts and speeds."""
         return TurnUsage(
             prompt_tokens=prompt_tokens,
             reused_tokens=reused_tokens,
             completion_tokens=self._tokens,
+            guessed_tokens=guessed_tokens,
             time_to_first_token=self._first_at - self.started,
             prefill_tps=_per_second(prompt_tokens - reused_tokens, self._prefilled_at - self.started),
             decode_tps=_per_second(self._tokens - 1, self._last_at - self._first_at),

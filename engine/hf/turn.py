@@ -18,6 +18,7 @@ from engine.hf.ledger import ledgers
 from engine.hf.loaded import LoadedModel
 from engine.hf.reply import Reply
 from engine.hf.sample import Sampler
+from engine.hf.steps import Steps
 from engine.hf.stopwatch import Stopwatch
 from engine.values import FinishReason, TurnUsage
 
@@ -54,6 +55,7 @@ class Turn:
         self._room = min(self._params.max_new_tokens or left, left)
         self._ledger_at = self._watch.started
         self._reused = 0
+        self._steps: Steps | None = None
 
     def events(self) -> Iterator[Event]:
         """Yield the turn's events; the last one is TurnFinished."""
@@ -103,6 +105,7 @@ class Turn:
     def _decoded(self, logits: torch.Tensor) -> Generator[Event, None, _Ending]:
         """Choose and compute one token a step; every token but the last one is in the cache then."""
         runner, reply, ends = self._runner, self._reply, self._loaded.ends
+        self._steps = steps = Steps(runner, self._prompt.token_ids, self._loaded.window.tokens)
         sampler = Sampler(self._params, self._prompt.token_ids, logits.device)
         while True:
             token = runner.choose(sampler, logits)
@@ -119,9 +122,11 @@ class Turn:
                 return _Ending(FinishReason.CANCELLED)
             if time.perf_counter() - self._ledger_at >= LEDGER_SECONDS:
                 yield self._ledger()
-            logits = runner.feed([token])
+            logits = steps.behind(token)
 
     def _finished(self, ending: _Ending) -> Iterator[Event]:
+        if self._steps is not None and ending.error is None:
+            self._steps.finish()
         yield from self._reply.finish()
         if self._reply.stopped and ending.error is None:
             ending = _Ending(FinishReason.STOP)
@@ -130,7 +135,11 @@ class Turn:
         used = len(self._prompt.token_ids) + self._reply.completion_tokens
         if ending.reason is FinishReason.LENGTH and used >= window:
             yield ContextFull(context_window=window)
-        yield _finish(ending, self._watch.usage(len(self._prompt.token_ids), self._reused, window))
+        yield _finish(ending, self._usage(window))
+
+    def _usage(self, window: int) -> TurnUsage:
+        guessed = self._steps.guessed if self._steps is not None else 0
+        return self._watch.usage(len(self._prompt.token_ids), self._reused, window, guessed)
 
     def _ledger(self) -> MemoryLedger:
         self._ledger_at = time.perf_counter()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import Enum, auto
 from typing import NamedTuple
 
 from engine.checkpoint.attention import EAGER_FAMILIES, FULL
@@ -13,6 +15,20 @@ from engine.values import GpuLimits, LayerPlacement, MachineLimits, Tier
 
 _COLUMN_FAMILIES = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 """Their matrices have a row per input."""
+WHOLE_STEP_FAMILIES = (
+    "gemma2",
+    "gemma3_text",
+    "glm",
+    "llama",
+    "mistral",
+    "mixtral",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "stablelm",
+)
+"""Of these, our own kernels compute a whole step at once."""
 _WIDE_KEY_FAMILIES = ("gptj", "codegen")
 """Of those, the ones that compute scores in float32, from a copy of all keys."""
 _IN_A_MODEL = 1.12
@@ -31,6 +47,12 @@ _ROW_SHARE = 0.01
 _EXPERT_SHARE = 0.95
 """A layer of which one token reads less than this holds experts."""
 _USUAL_LAYER_OPS = 42
+_KERNEL_OPS = 20
+"""Operations of our own kernels in a layer."""
+_KERNEL_EXPERT_OPS = 5
+"""And for each expert that a token passes."""
+_CALL_OPS = 4
+"""Dispatched operations that take as long as handing one product to our kernels."""
 _LONG = 1 << 20
 _FILE_TENSORS = 300
 """Of the file that was measured; opening one takes time in proportion."""
@@ -38,6 +60,14 @@ _SHARD_BYTES = 5 << 30
 _GPU_COPY_SECONDS = 5e-5
 """Of each tensor that accelerate copies and drops again: the wait, and `empty_cache`."""
 _DTYPES = {2: "bfloat16", 4: "float32"}
+
+
+class Way(Enum):
+    """What computes a step."""
+
+    GENERAL = auto()
+    SINGLE_LAYERS = auto()
+    WHOLE_STEP = auto()
 
 
 class Cost(NamedTuple):
@@ -92,26 +122,41 @@ class ModuleCosts:
         self._is_evicted = 0 < limits.page_cache_bytes < needed
         self._is_cached = needed <= limits.page_cache_bytes
 
-    def step(self, layer: LayerPlacement, main: str, context_tokens: int) -> Cost:
+    def way_of(self, layers: Iterable[LayerPlacement]) -> Way:
+        """How a step of these layers is computed."""
+        if not self._limits.native_bandwidth or any(layer.tier is not Tier.CPU for layer in layers):
+            return Way.GENERAL
+        kinds = {self._kind(layer, self._modules[layer.name]).partition(" ")[0] for layer in layers}
+        if not kinds <= set(self._limits.native_bandwidth):
+            return Way.GENERAL
+        is_whole = self._footprint.config.model_type in WHOLE_STEP_FAMILIES
+        return Way.WHOLE_STEP if is_whole else Way.SINGLE_LAYERS
+
+    def step(self, layer: LayerPlacement, main: str, context_tokens: int, way: Way = Way.GENERAL) -> Cost:
         """One token's cost of one module.
 
         Args:
             layer: the module's place.
             main: the GPU that computes what rests elsewhere; empty for none.
             context_tokens: in the cache.
+            way: of all modules.
         """
         place = (layer.tier, layer.device, layer.bytes, main)
-        key = (self._alike[layer.name], place, context_tokens)
+        key = (self._alike[layer.name], place, context_tokens, way)
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = self._step(layer, main, context_tokens)
+            known = self._known[key] = self._step(layer, main, context_tokens, way)
         return known
 
-    def _step(self, layer: LayerPlacement, main: str, context_tokens: int) -> Cost:
+    def _step(self, layer: LayerPlacement, main: str, context_tokens: int, way: Way) -> Cost:
         module = self._modules[layer.name]
         gpu = self._computing(layer, main)
         if gpu is not None:
             cost = self._on_gpu(gpu, layer, module, context_tokens)
+        elif way is Way.WHOLE_STEP:
+            cost = self._by_kernels(layer, module, context_tokens)
+        elif way is Way.SINGLE_LAYERS:
+            cost = self._by_single_kernels(layer, module, context_tokens).times(_IN_A_MODEL)
         else:
             cost = self._on_cpu(layer, module, context_tokens).times(_IN_A_MODEL)
         return cost._replace(**self._fetching(layer, module, gpu))
@@ -162,6 +207,30 @@ class ModuleCosts:
             dispatch=self._ops(module) * limits.op_seconds + (each if module.layer is not None else 0.0),
         )
 
+    def _by_kernels(self, layer: LayerPlacement, module: Module, context_tokens: int) -> Cost:
+        """All of a step in our own kernels: bytes, and threads that wait for each other."""
+        limits = self._limits
+        kind = self._kind(layer, module).partition(" ")[0]
+        size = self._footprint.module_kv_bytes(module, context_tokens) if module.layer is not None else 0
+        ops = _KERNEL_OPS if module.layer is not None else 1
+        if module.active_share < _EXPERT_SHARE:
+            ops += _KERNEL_EXPERT_OPS * self._footprint.config.active_experts
+        return Cost(
+            weights=self._read_bytes(layer, module) / named(limits.native_bandwidth, kind),
+            cache=size / named(limits.native_attention_bandwidth, self._dtype),
+            dispatch=ops * limits.native_op_seconds,
+        )
+
+    def _by_single_kernels(self, layer: LayerPlacement, module: Module, context_tokens: int) -> Cost:
+        """Products in our own kernels, everything between them in the model's own code."""
+        own = self._on_cpu(layer, module, context_tokens)
+        kind = self._kind(layer, module).partition(" ")[0]
+        each = _CALL_OPS * self._limits.op_seconds * module.matrices
+        return own._replace(
+            weights=self._read_bytes(layer, module) / named(self._limits.native_bandwidth, kind),
+            dispatch=self._ops(module) * self._limits.op_seconds + each,
+        )
+
     def _kind(self, layer: LayerPlacement, module: Module) -> str:
         """How the limits call the storage of a module's weights."""
         is_packed = 0 < layer.bytes < module.plain_bytes
@@ -177,19 +246,18 @@ class ModuleCosts:
         return self._layer_ops + experts + (_EAGER_OPS if is_prepared_anew else 0)
 
     def _attention_seconds(self, module: Module, context_tokens: int) -> float:
-        """One token's attention on the CPU, and the copy of the cache that grows by it."""
+        """One token's attention on the CPU."""
         size = self._footprint.module_kv_bytes(module, context_tokens)
         if not size or module.layer is None:
             return 0.0
         limits, config = self._limits, self._footprint.config
-        copying = size / self._copy_bandwidth(size)
         groups = config.heads / max(1, config.kv_heads)
         if config.layer_types and config.layer_types[module.layer] not in _ATTENDING:
-            return copying
+            return 0.0
         if self._is_eager:
-            return copying + self._eager_seconds(size, groups)
+            return self._eager_seconds(size, groups)
         flops = 2 * size * groups / self._footprint.itemsize
-        return copying + max(
+        return max(
             size / named(limits.attention_bandwidth, self._dtype),
             flops / named(limits.attention_flops, self._dtype),
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.plan.costs import Cost, ModuleCosts
+from engine.plan.costs import Cost, ModuleCosts, Way
 from engine.plan.footprint import Footprint
 from engine.plan.loading import load_seconds
 from engine.values import Forecast, LayerPlacement, MachineLimits, Tier
@@ -36,7 +36,7 @@ class Pace:
         """
         self._modules = ModuleCosts(footprint, limits)
         self._is_in_place = footprint.is_in_place
-        self._known: dict[tuple[LayerPlacement, str, int], Cost] = {}
+        self._known: dict[tuple[LayerPlacement, str, int, Way], Cost] = {}
 
     def step_seconds(self, layers: Sequence[LayerPlacement], context_tokens: int) -> float:
         """Seconds of one token behind `context_tokens` others."""
@@ -45,8 +45,8 @@ class Pace:
 
     def costs(self, layers: Sequence[LayerPlacement], context_tokens: int) -> list[Cost]:
         """What each module takes of one step, in the order of the layers."""
-        main = main_gpu(layers)
-        return [self._cost(layer, main, context_tokens) for layer in layers]
+        main, way = main_gpu(layers), self._modules.way_of(layers)
+        return [self._cost(layer, main, context_tokens, way) for layer in layers]
 
     def prompt_seconds(self, layers: Sequence[LayerPlacement], tokens: int) -> float:
         """Seconds of a prompt of so many tokens, where nothing is cached."""
@@ -60,11 +60,11 @@ class Pace:
         reads_ahead = self._is_in_place and not main_gpu(layers)
         return HOST_SECONDS + (max(disk, seconds) if reads_ahead else disk + seconds)
 
-    def _cost(self, layer: LayerPlacement, main: str, context_tokens: int) -> Cost:
-        key = (layer, main, context_tokens)
+    def _cost(self, layer: LayerPlacement, main: str, context_tokens: int, way: Way) -> Cost:
+        key = (layer, main, context_tokens, way)
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = self._modules.step(layer, main, context_tokens)
+            known = self._known[key] = self._modules.step(layer, main, context_tokens, way)
         return known
 
 

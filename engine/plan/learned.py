@@ -53,8 +53,8 @@ class Lessons:
         self._keep(load=seconds / predicted.load_seconds)
 
     def note_turn(self, usage: TurnUsage) -> None:
-        """Learn from a reply, where it was long enough."""
-        if usage.completion_tokens < LEAST_TOKENS or usage.decode_tps <= 0:
+        """Learn from a reply, where it was long enough and took a forward for every token."""
+        if usage.completion_tokens < LEAST_TOKENS or usage.decode_tps <= 0 or usage.guessed_tokens:
             return
         middle = usage.context_used - usage.completion_tokens // 2
         predicted = self._pace.step_seconds(self._placement.layers, middle)

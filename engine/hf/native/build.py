@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -9,8 +11,14 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 
+from engine.plan.kept import scratch_folder
+
+VARIABLE = "VRAMBLE_KERNELS"
+OFF = "off"
 SOURCES = Path(__file__).parent
 COMPILERS = ("g++", "c++", "clang++")
 COMPILE_SECONDS = 120.0
@@ -28,20 +36,50 @@ FLAGS = (
 OPENMP = re.compile(r"/\S*/lib(?:gomp|iomp5|omp)[^/\s]*\.so\S*")
 
 
-def built_library(folder: Path) -> Path | None:
-    """Return the compiled kernels, built now if they were not before.
+class Missing(StrEnum):
+    """Why there are no kernels: a sentence for the person, empty where they asked for none."""
+
+    ASKED = ""
+    COMPILER = (
+        "No C++ compiler was found: tokens are computed by torch, up to twice as slowly. "
+        "Install g++ and start vramble again."
+    )
+    BUILD = (
+        "The C++ compiler could not build vramble's kernels: tokens are computed by torch, up to twice as "
+        "slowly. A newer g++ may help."
+    )
+    LATE = (
+        "vramble's kernels are still being compiled: tokens are computed by torch, up to twice as slowly. "
+        "Load the model again in a minute."
+    )
+    TRUST = (
+        "vramble's kernels do not compute on this machine what torch does: torch computes tokens, up to "
+        "twice as slowly."
+    )
+
+
+def builds_folder() -> Path | None:
+    """Return where builds are kept; None where VRAMBLE_KERNELS is "off"."""
+    named = os.environ.get(VARIABLE)
+    if named == OFF:
+        return None
+    return Path(named) if named else scratch_folder() / "kernels"
+
+
+def built_library(folder: Path) -> Path | Missing:
+    """Return the compiled kernels, built now if they were not before, or why there are none.
 
     Args:
         folder: where builds are kept; made private to this user.
-
-    Returns:
-        a shared library, or None where there is no compiler, no OpenMP runtime in the process, or no success.
     """
+    compilers = [found for name in COMPILERS if (found := shutil.which(name))]
+    if not compilers:
+        return Missing.COMPILER
     openmp = loaded_openmp()
     if openmp is None or not _is_private(folder):
-        return None
-    builds = (_built_by(compiler, openmp, folder) for compiler in map(shutil.which, COMPILERS) if compiler)
-    return next((library for library in builds if library is not None), None)
+        return Missing.BUILD
+    builds = (_built_by(compiler, openmp, folder) for compiler in compilers)
+    return next((library for library in builds if library is not None), Missing.BUILD)
 
 
 def loaded_openmp() -> Path | None:
@@ -66,7 +104,16 @@ def _built_by(compiler: str, openmp: Path, folder: Path) -> Path | None:
     if version is None:
         return None
     library = folder / f"kernels-{_key(version, openmp)}.so"
-    return library if library.exists() or _compile(compiler, openmp, library) else None
+    with _alone(library.with_suffix(".lock")):
+        return library if library.exists() or _compile(compiler, openmp, library) else None
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Let the processes of this user compile one after the other: the first one does it for all."""
+    with lock.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _compile(compiler: str, openmp: Path, library: Path) -> bool:

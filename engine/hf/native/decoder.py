@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from transformers.cache_utils import DynamicCache
 
-from engine.hf.growing import GrowingLayer, GrowingWindowLayer, Shape
-from engine.hf.native.layers import Heads, LayerWriter, Rotary, State, Untranslatable
-from engine.hf.native.library import FORMATS, Foreign, Kernels, Kind
+from engine.hf.growing import GrowingLayer, GrowingWindowLayer, Reserved, Shape, grow_in_place
+from engine.hf.native.layers import Heads, LayerWriter, State, Untranslatable
+from engine.hf.native.library import FORMATS, MAX_TOKENS, Foreign, Kernels, Kind, Room
 from engine.hf.native.matrix import matrix_of
 from engine.hf.native.program import Program, splits_for
+from engine.hf.native.rotary import RotaryTables
 
-FIRST_POSITIONS = 4096
 CPU = torch.device("cpu")
-POSITION_DEPENDENT = {"dynamic", "longrope"}
 
 
 class NativeDecoder:
     """One model translated into a program; the weights are the model's own, in place.
 
-    Raises (all methods that say so):
-        Untranslatable: this model, or its cache, needs its own code.
+    It keeps nothing of a conversation: each call is given the layers of its cache.
     """
 
+    most_tokens = MAX_TOKENS
+
     def __init__(self, model: Foreign, kernels: Kernels, *, interleaved: bool = False) -> None:
-        """Look at a model.
+        """Translate a model.
 
         Args:
             model: a causal language model on the CPU.
@@ -33,73 +34,71 @@ class NativeDecoder:
             interleaved: its rotary pairs are neighbours.
 
         Raises:
-            Untranslatable: it has a module that no operation exists for.
+            Untranslatable: it has a module that no operation exists for, or a cache of another kind.
         """
         self._kernels = kernels
-        self._interleaved = interleaved
         self._base = model.get_decoder()
-        self._head = model.get_output_embeddings()
-        self._dtype: torch.dtype = self._base.embed_tokens.weight.dtype
-        if self._dtype not in FORMATS or self._head is None:
-            raise Untranslatable("no embeddings")
-        self._softcap = getattr(model.config, "final_logit_softcapping", None)
         self._config = model.config
-        self._positions = FIRST_POSITIONS
-        self._cache: object = None
-        self._threads = 0
+        self._dtype: torch.dtype = self._base.embed_tokens.weight.dtype
+        if self._dtype not in FORMATS:
+            raise Untranslatable("embeddings of another type")
+        self._softcap = getattr(model.config, "final_logit_softcapping", None)
+        self._rotary = RotaryTables(self._base.rotary_emb, self._dtype, interleaved=interleaved)
+        self._rooms: list[Room] = []
+        self._shapes: list[Shape] = []
+        self._writer = Program(self._dtype)
+        self._write(model.get_output_embeddings())
+        self._program = self._writer.finished()
 
     @torch.inference_mode()
-    def feed(self, token_ids: Sequence[int], layers: Sequence[GrowingLayer]) -> torch.Tensor:
+    def feed(
+        self, token_ids: Sequence[int], layers: Sequence[GrowingLayer], position: int | None = None
+    ) -> torch.Tensor | None:
         """Compute tokens behind those in the cache.
 
         Args:
-            token_ids: 1 to 8.
-            layers: of the cache, one per decoder layer; they grow by these tokens.
+            token_ids: 1 to `most_tokens`.
+            layers: of the cache, for which `suits` holds; they grow by these tokens.
+            position: of the first of them; None for the one behind the cache's last.
 
         Returns:
-            logits [tokens, vocabulary], fp32.
-
-        Raises:
-            Untranslatable: the cache is not one of ours.
-            RuntimeError: it was cancelled; the cache is as it was.
+            logits [tokens, vocabulary], fp32; None when it was cancelled: the cache is as it was.
         """
-        tokens, position = len(token_ids), layers[0].get_seq_length()
-        self._bind(layers, position + tokens)
-        for layer, shape in zip(layers, self._shapes, strict=True):
-            layer.reserve(shape, tokens)
+        tokens = len(token_ids)
+        position = layers[0].get_seq_length() if position is None else position
+        for layer, shape, room in zip(layers, self._shapes, self._rooms, strict=True):
+            _point(room, layer.reserve(shape, tokens))
         logits = torch.empty(tokens, self._vocabulary)
         self._program[len(self._program) - 1].output = logits.data_ptr()
-        if not self._kernels.run(self._program, token_ids, position):
-            raise RuntimeError("cancelled")
+        if not self._kernels.run(self._program, token_ids, self._rotary.row(position, tokens)):
+            return None
         for layer in layers:
             layer.advance(tokens)
         return logits if self._softcap is None else self._softcap * torch.tanh(logits / self._softcap)
 
-    def _bind(self, layers: Sequence[GrowingLayer], end: int) -> None:
-        """Write the program again where the cache is another, or longer than foreseen."""
-        if self._cache is layers[0] and end <= self._positions and self._threads == torch.get_num_threads():
-            return
-        while end > self._positions:
-            self._positions *= 2
-        self._threads = torch.get_num_threads()
-        self._write(layers)
-        self._cache = layers[0]
+    def suits(self, layers: Sequence[object]) -> bool:
+        """Whether a cache that the model itself has filled can be gone on with."""
+        return len(layers) == len(self._rooms) and all(
+            isinstance(layer, GrowingLayer) and layer.dtype == self._dtype for layer in layers
+        )
 
-    def _write(self, layers: Sequence[GrowingLayer]) -> None:
-        if not all(isinstance(layer, GrowingLayer) and layer.suits(self._dtype) for layer in layers):
-            raise Untranslatable("a cache of another kind")
-        self._writer = Program(self._dtype)
+    def cancel(self, *, wanted: bool = True) -> None:
+        """Stop a step under way, or (wanted=False) allow steps again; any thread may call this."""
+        self._kernels.cancel(wanted=wanted)
+
+    def _write(self, head: Foreign) -> None:
         width = self._base.embed_tokens.weight.shape[1]
-        state = State(*(self._writer.buffer(width) for _ in range(3)))
+        state = State(*(self._writer.buffer(part, width) for part in ("hidden", "normed", "part")))
         self._embed(state)
-        self._shapes = []
         writer = LayerWriter(self._writer, state, self._kernels)
+        layers = _cache_layers(self._config, len(self._base.layers))
         for decoder_layer, cache_layer in zip(self._base.layers, layers, strict=True):
-            heads = self._heads_of(decoder_layer.self_attn, cache_layer)
+            heads, room = self._heads_of(decoder_layer.self_attn, cache_layer), Room()
+            rotary = self._rotary.of(getattr(decoder_layer.self_attn, "layer_type", None))
+            writer.write(decoder_layer, heads, rotary, room)
+            self._rooms.append(room)
             self._shapes.append(Shape(1, heads.keys, heads.width, heads.value_width, self._dtype, CPU))
-            writer.write(decoder_layer, heads, self._rotary(decoder_layer), cache_layer.native)
-        self._finish(state)
-        self._program = self._writer.finished()
+        self._finish(head, state)
 
     def _embed(self, state: State) -> None:
         table = self._base.embed_tokens
@@ -109,13 +108,13 @@ class NativeDecoder:
             weights=table.weight.detach(), output=state.hidden,
         )  # fmt: skip
 
-    def _finish(self, state: State) -> None:
-        head = matrix_of(self._head, self._kernels)
-        if head is None:
+    def _finish(self, head: Foreign, state: State) -> None:
+        matrix = matrix_of(head, self._kernels)
+        if matrix is None:
             raise Untranslatable("the output layer")
-        self._vocabulary = head.rows
+        self._vocabulary = matrix.rows
         self._writer.norm(self._base.norm, state.hidden, state.normed)
-        self._writer.linear(head, state.normed, torch.empty(0))
+        self._writer.linear(matrix, state.normed, torch.empty(0))
 
     def _heads_of(self, attention: Foreign, cache_layer: GrowingLayer) -> Heads:
         config = self._config
@@ -123,16 +122,21 @@ class NativeDecoder:
         window = cache_layer.sliding_window if isinstance(cache_layer, GrowingWindowLayer) else 0
         return Heads(queries, keys, width, width, splits_for(keys), window)
 
-    def _rotary(self, layer: Foreign) -> Rotary:
-        """Return the table that the model's own rotary module gives, as far as is foreseen."""
-        rotary: Foreign = self._base.rotary_emb
-        kind = getattr(layer.self_attn, "layer_type", None)
-        named = hasattr(rotary, f"{kind}_inv_freq")
-        if (rotary.rope_type[kind] if named else rotary.rope_type) in POSITION_DEPENDENT:
-            raise Untranslatable("rotary positions that depend on the length")
-        ids = torch.arange(self._positions).unsqueeze(0)
-        sample = torch.empty(0, dtype=self._dtype)
-        cosines, sines = rotary(sample, ids, kind) if named else rotary(sample, ids)
-        half = cosines.shape[-1] // 2
-        tables = [table[0, :, :half].float().contiguous() for table in (cosines, sines)]
-        return Rotary(tables[0], tables[1], self._interleaved)
+
+def _cache_layers(config: object, count: int) -> list[GrowingLayer]:
+    """Return the layers of a fresh cache; raises Untranslatable where some would not grow in place."""
+    cache = DynamicCache(config=config)
+    grow_in_place(cache)
+    layers = [layer for layer in cache.layers if isinstance(layer, GrowingLayer)]
+    if len(layers) != len(cache.layers) or len(layers) != count:
+        raise Untranslatable("a cache of another kind")
+    return layers
+
+
+def _point(room: Room, reserved: Reserved) -> None:
+    """Say where a layer's tokens lie now."""
+    keys, values, start, length = reserved
+    room.keys = keys.data_ptr() + start * keys.shape[3] * keys.element_size()
+    room.values = values.data_ptr() + start * values.shape[3] * values.element_size()
+    # Rows of heads lie a whole room apart, from wherever the first token is.
+    room.capacity, room.length = keys.shape[2], length

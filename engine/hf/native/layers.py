@@ -14,7 +14,8 @@ from torch import nn
 
 from engine.hf.native.library import FORMATS, Flag, Foreign, Format, Kernels, Kind, Room
 from engine.hf.native.matrix import matrix_of
-from engine.hf.native.program import Matrix, Program, scratch
+from engine.hf.native.program import Matrix, Program, scratch_width
+from engine.hf.native.rotary import Rotary
 
 ACTIVATIONS = {
     "SiLUActivation": 0,
@@ -51,15 +52,6 @@ class Heads:
     value_width: int
     splits: int
     window: int
-
-
-@dataclass(frozen=True)
-class Rotary:
-    """Cosines and sines [positions, rotated / 2], fp32 with the values that the model computes with."""
-
-    cosines: torch.Tensor
-    sines: torch.Tensor
-    interleaved: bool
 
 
 @dataclass(frozen=True)
@@ -132,14 +124,9 @@ class LayerWriter:
 
     def _attend(self, attention: Foreign, heads: Heads, rotary: Rotary, room: Room) -> torch.Tensor:
         program = self._program
-        queries, keys, values = (
-            program.buffer(count * width)
-            for count, width in (
-                (heads.queries, heads.width),
-                (heads.keys, heads.width),
-                (heads.keys, heads.value_width),
-            )
-        )
+        queries = program.buffer("queries", heads.queries * heads.width)
+        keys = program.buffer("keys", heads.keys * heads.width)
+        values = program.buffer("values", heads.keys * heads.value_width)
         self._project(attention, (queries, keys, values))
         for norm, buffer, count in (("q_norm", queries, heads.queries), ("k_norm", keys, heads.keys)):
             if getattr(attention, norm, None) is not None:
@@ -185,9 +172,11 @@ class LayerWriter:
             "window": heads.window,
             "scale": float(attention.scaling),
             "softcap": getattr(attention, "attn_logit_softcapping", None) or 0.0,
-            "scratch": scratch(heads.queries, heads.value_width, heads.splits),
+            "scratch": program.buffer(
+                "scratch", scratch_width(heads.queries, heads.value_width, heads.splits)
+            ),
         }  # fmt: skip
-        attended = program.buffer(heads.queries * heads.value_width)
+        attended = program.buffer("attended", heads.queries * heads.value_width)
         program.add(Kind.STORE, input=keys, other=values, **shape)
         program.add(Kind.ATTEND, input=queries, output=attended, **shape)
         program.add(Kind.JOIN, input=queries, output=attended, **shape)
@@ -209,7 +198,7 @@ class LayerWriter:
     def _gated(self, gate: Matrix, up: Matrix, activation: int, **fields: Foreign) -> torch.Tensor:
         """Append activation(gate x) * (up x) and return its buffer."""
         program = self._program
-        gated, inner = program.buffer(gate.rows), program.buffer(up.rows)
+        gated, inner = program.buffer("gated", gate.rows), program.buffer("inner", up.rows)
         program.linear(gate, self._state.normed, gated, flags=Flag.GOES_ON, **fields)
         program.linear(up, self._state.normed, inner, **fields)
         program.add(
@@ -227,7 +216,7 @@ class LayerWriter:
         router, experts = _child(mlp, "gate", "router"), mlp.experts
         gate_up, down = _stacked(experts, "gate_up_proj"), _stacked(experts, "down_proj")
         choices = int(router.top_k)
-        logits, weights = program.buffer(gate_up.shape[0]), program.buffer(choices)
+        logits, weights = program.buffer("router", gate_up.shape[0]), program.buffer("choices", choices)
         chosen = torch.zeros(8 * choices, dtype=torch.int32)
         program.linear(_plain(router.weight), state.normed, logits)
         normalized = getattr(router, "norm_topk_prob", True)
@@ -242,7 +231,7 @@ class LayerWriter:
             inner = self._gated(
                 _plain(gate_up[0, :half]), _plain(gate_up[0, half:]), _activation(experts), **first
             )
-            result = program.buffer(down.shape[1])
+            result = program.buffer("expert", down.shape[1])
             program.linear(_plain(down[0]), inner, result, expert_bytes=down[0].nbytes, **pick)
             program.add(
                 Kind.MIX, columns=down.shape[1], choices=choices, slot=slot,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from enum import IntEnum, IntFlag
-from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from engine.hf.native.build import built_library
 
 Foreign = Any
 """A module or value of another library, whose attributes are looked up when it is met."""
@@ -69,6 +67,8 @@ _INTS = (
     *("heads", "kv_heads", "head_width", "value_width", "window", "splits"),
     *("activation", "choices", "slot", "block"),
 )
+_RUNS = count(1)
+"""Numbers of runs, never the same twice: threads keep what they have prepared for one of them."""
 _POINTERS = ("input", "other", "residual", "output", "scratch", "weights", "scales", "bias", "selected")
 
 
@@ -157,7 +157,7 @@ class Kernels:
         step.tokens = len(token_ids)
         step.position = position
         step.threads = torch.get_num_threads()
-        step.run += 1
+        step.run = next(_RUNS)
         return not self._run(program, len(program), ctypes.byref(step))
 
     def cancel(self, *, wanted: bool = True) -> None:
@@ -170,19 +170,3 @@ class Kernels:
     def read(self, tensor: torch.Tensor) -> None:
         """Read a contiguous tensor with all threads as fast as the memory gives it."""
         self._read(tensor.data_ptr(), tensor.nbytes, torch.get_num_threads())
-
-
-@lru_cache(maxsize=1)
-def kernels(folder: Path) -> Kernels | None:
-    """Return the kernels, or None where they cannot be built, loaded or trusted.
-
-    Args:
-        folder: where builds are kept.
-    """
-    library = built_library(folder)
-    if library is None:
-        return None
-    try:
-        return Kernels(library)
-    except (OSError, AttributeError):
-        return None

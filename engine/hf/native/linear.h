@@ -21,7 +21,7 @@ struct Prepared {
   const Operation* op = nullptr;
   std::vector<bf16> narrow;
   std::vector<int16_t> quantized;
-  std::vector<int> outliers[kMaxTokens];
+  std::vector<int> outliers;
   float largest[kMaxTokens];
   int stride = 0;
 };
@@ -143,7 +143,7 @@ inline void nf4_packed_rows(const Operation& op, int tokens, int begin, int end,
 
 inline float outlier_part(const Operation& op, const Prepared& ready, int token, int row) {
   float total = 0;
-  for (const int column : ready.outliers[token]) {
+  for (const int column : ready.outliers) {
     const float scale = ((const float*)op.scales)[row];
     const int8_t weight = ((const int8_t*)op.weights)[int64_t(row) * op.columns + column];
     total += op.input[int64_t(token) * op.columns + column] * rounded(weight * scale * kInt8Step, op.rounding);
@@ -165,21 +165,34 @@ inline void int8_rows(const Operation& op, int tokens, int begin, int end, const
   });
 }
 
-// One vector to int8, relative to its largest number; outliers are left to outlier_part.
-inline void quantize(const Operation& op, int token, Prepared& ready) {
-  const float* x = op.input + int64_t(token) * op.columns;
-  int16_t* to = ready.quantized.data() + int64_t(token) * ready.stride;
-  ready.outliers[token].clear();
+// The largest number of a token that is no outlier; the outliers' columns are noted.
+inline float largest_within(const Operation& op, const float* x, std::vector<int>& outliers) {
   float largest = 0;
   for (int i = 0; i < op.columns; ++i) {
     const float size = std::fabs(rounded(x[i], kFloat16));
-    if (size >= kOutlier) ready.outliers[token].push_back(i);
+    if (size >= kOutlier) outliers.push_back(i);
     else largest = std::max(largest, size);
   }
-  const float inverse = largest > 0 ? 127.0f / largest : 0;
-  for (int i = 0; i < op.columns; ++i) to[i] = int16_t(std::nearbyintf(rounded(x[i], kFloat16) * inverse));
-  for (const int i : ready.outliers[token]) to[i] = 0;
-  ready.largest[token] = largest;
+  return largest;
+}
+
+// Each token to int8, relative to its largest number. A column with an outlier in any of them is left to
+// outlier_part for all of them, as bitsandbytes does.
+inline void quantize(const Operation& op, int tokens, Prepared& ready) {
+  ready.stride = (op.columns + 31) / 32 * 32;
+  ready.quantized.assign(int64_t(tokens) * ready.stride, 0);
+  ready.outliers.clear();
+  for (int t = 0; t < tokens; ++t)
+    ready.largest[t] = largest_within(op, op.input + int64_t(t) * op.columns, ready.outliers);
+  std::sort(ready.outliers.begin(), ready.outliers.end());
+  ready.outliers.erase(std::unique(ready.outliers.begin(), ready.outliers.end()), ready.outliers.end());
+  for (int t = 0; t < tokens; ++t) {
+    const float* x = op.input + int64_t(t) * op.columns;
+    int16_t* to = ready.quantized.data() + int64_t(t) * ready.stride;
+    const float inverse = ready.largest[t] > 0 ? 127.0f / ready.largest[t] : 0;
+    for (int i = 0; i < op.columns; ++i) to[i] = int16_t(std::nearbyintf(rounded(x[i], kFloat16) * inverse));
+    for (const int i : ready.outliers) to[i] = 0;
+  }
 }
 
 // Products of bf16 pairs lose nothing where the inputs are bf16 numbers anyway.
@@ -200,9 +213,7 @@ inline const Prepared& prepared(const Operation& op, const Step& step) {
     ready.narrow.resize(int64_t(step.tokens) * op.columns);
     narrow(op.input, ready.narrow.data(), int64_t(ready.narrow.size()));
   } else if (op.format == kInt8) {
-    ready.stride = (op.columns + 31) / 32 * 32;
-    ready.quantized.assign(int64_t(step.tokens) * ready.stride, 0);
-    for (int t = 0; t < step.tokens; ++t) quantize(op, t, ready);
+    quantize(op, step.tokens, ready);
   }
   return ready;
 }

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
 from engine.hf.native.library import FORMATS, MAX_TOKENS, Foreign, Kernels, Kind, Room
 from engine.hf.native.matrix import matrix_of
-from engine.hf.native.program import Matrix, Program, scratch, splits_for
+from engine.hf.native.program import Buffers, Matrix, Program, scratch_width, splits_for
+from engine.hf.packed_attention import single_step_attention
 
 ATTENTION = "vramble"
 
@@ -19,20 +19,23 @@ ATTENTION = "vramble"
 class NativeLinear:
     """Stands in for a linear layer's forward; what it was not made for goes to the layer's own."""
 
-    def __init__(self, module: Foreign, matrix: Matrix, kernels: Kernels) -> None:
+    def __init__(
+        self, module: Foreign, matrix: Matrix, kernels: Kernels, buffers: Buffers | None = None
+    ) -> None:
         """Write the program of one operation.
 
         Args:
             module: the layer.
             matrix: its weights.
             kernels: to compute with.
+            buffers: shared by the layers of a model.
         """
         self._own: Callable[[torch.Tensor], torch.Tensor] = module.forward
         self._rows = matrix.rows
         self._kernels = kernels
-        self._writer = Program(torch.float32)
-        self._input = self._writer.buffer(matrix.columns)
-        self._output = self._writer.buffer(matrix.rows)
+        self._writer = Program(torch.float32, buffers)
+        self._input = self._writer.buffer("input", matrix.columns)
+        self._output = self._writer.buffer("output", matrix.rows)
         self._writer.linear(matrix, self._input, self._output)
         self._program = self._writer.finished()
 
@@ -52,15 +55,29 @@ class NativeLinear:
         )
 
 
-def swap_linears(model: Foreign, kernels: Kernels) -> int:
-    """Give every linear layer in RAM our forward and return how many there were."""
-    swapped = 0
-    for module in model.modules():
-        matrix = None if hasattr(module, "_hf_hook") else matrix_of(module, kernels)
-        if matrix is not None:
-            module.forward = NativeLinear(module, matrix, kernels)
-            swapped += 1
-    return swapped
+class NativeLinears:
+    """Linear layers of a model that have our forward; `undo` gives them their own again.
+
+    Attributes:
+        count: how many there are.
+    """
+
+    def __init__(self, model: Foreign, kernels: Kernels) -> None:
+        """Give every linear layer in RAM our forward."""
+        buffers = Buffers()
+        self._modules: list[Foreign] = []
+        for module in model.modules():
+            matrix = matrix_of(module, kernels)
+            if matrix is not None:
+                module.forward = NativeLinear(module, matrix, kernels, buffers)
+                self._modules.append(module)
+        self.count = len(self._modules)
+
+    def undo(self) -> None:
+        """Take our forward away again."""
+        for module in self._modules:
+            del module.forward
+        self._modules.clear()
 
 
 class NativeAttention:
@@ -73,14 +90,11 @@ class NativeAttention:
 
     def __call__(
         self, module: Foreign, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-        attention_mask: torch.Tensor | None, **kwargs: object,
+        attention_mask: torch.Tensor | None, **kwargs: float | bool | torch.Tensor | None,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
-        """Return attention [batch, tokens, heads, width]; more than one token goes to sdpa."""
+        """Return attention [batch, tokens, heads, width]; what is not served goes to torch."""
         if not _is_served(query, key, value, attention_mask, kwargs):
-            own: tuple[torch.Tensor, None] = sdpa_attention_forward(
-                module, query, key, value, attention_mask, **kwargs
-            )
-            return own
+            return single_step_attention(module, query, key, value, attention_mask, **kwargs)
         scaling = kwargs.get("scaling")
         scale = float(scaling) if isinstance(scaling, float) else query.shape[-1] ** -0.5
         shape = (
@@ -104,12 +118,13 @@ class _Lookup:
         heads, kv_heads = query.shape[1], key.shape[1]
         splits = splits_for(kv_heads)
         self._room = Room()
-        self._query = writer.buffer(heads * key.shape[-1])
-        self._result = writer.buffer(heads * value.shape[-1])
+        self._query = writer.buffer("queries", heads * key.shape[-1])
+        self._result = writer.buffer("attended", heads * value.shape[-1])
         shape = {
             "format": FORMATS[query.dtype], "heads": heads, "kv_heads": kv_heads, "cache": self._room,
             "head_width": key.shape[-1], "value_width": value.shape[-1], "splits": splits, "scale": scale,
-            "scratch": scratch(heads, value.shape[-1], splits), "input": self._query, "output": self._result,
+            "scratch": writer.buffer("scratch", scratch_width(heads, value.shape[-1], splits)),
+            "input": self._query, "output": self._result,
         }  # fmt: skip
         writer.add(Kind.ATTEND, **shape)
         writer.add(Kind.JOIN, **shape)
@@ -132,7 +147,7 @@ def _is_served(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
-    kwargs: dict[str, object],
+    kwargs: Mapping[str, object],
 ) -> bool:
     plain = mask is None and query.shape[0] == 1 and query.shape[2] == 1 and key.shape[2] > 0
     extra = any(kwargs.get(name) is not None for name in ("softcap", "position_bias", "cache", "s_aux"))
@@ -148,11 +163,22 @@ def _lies_alike(key: torch.Tensor, value: torch.Tensor) -> bool:
     return rows and alike
 
 
-def use_attention(model: Foreign, kernels: Kernels) -> bool:
-    """Let a model's single tokens attend by our kernels; False where it has attention code of its own."""
-    if getattr(model.config, "_attn_implementation", None) != "sdpa":
+def use_attention(model: Foreign, attend: Callable[..., object]) -> bool:
+    """Let a model attend by a function of ours; False where it has attention code of its own.
+
+    Args:
+        model: of transformers.
+        attend: in the signature of AttentionInterface; it takes the masks that sdpa takes.
+    """
+    if getattr(model.config, "_attn_implementation", None) not in ("sdpa", ATTENTION):
         return False
-    AttentionInterface.register(ATTENTION, NativeAttention(kernels))
+    AttentionInterface.register(ATTENTION, attend)
     ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
     model.set_attn_implementation(ATTENTION)
     return True
+
+
+def use_own_attention(model: Foreign) -> None:
+    """Let a model attend by torch again."""
+    if model.config._attn_implementation == ATTENTION:
+        model.set_attn_implementation("sdpa")

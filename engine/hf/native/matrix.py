@@ -41,9 +41,18 @@ def _of_conv(module: Foreign) -> Matrix | None:
         return None
     by_rows = module.weight.detach().t()
     if not by_rows.is_contiguous():
-        by_rows = by_rows.contiguous()
+        if not module.weight.is_contiguous():
+            return None
+        by_rows = _laid_by_rows(by_rows)
         module.weight.data = by_rows.t()
     return Matrix(FORMATS[by_rows.dtype], by_rows.shape[0], by_rows.shape[1], by_rows, bias=_bias(module))
+
+
+def _laid_by_rows(by_columns: torch.Tensor) -> torch.Tensor:
+    """Lay a matrix out by rows in the memory where it lies; of a mapped file, this process's copy changes."""
+    by_rows = by_columns.t().view(by_columns.shape)
+    by_rows.copy_(by_columns.contiguous())
+    return by_rows
 
 
 def _of_nf4(module: Foreign) -> Matrix | None:

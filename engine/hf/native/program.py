@@ -39,22 +39,34 @@ class Matrix:
         return Matrix(self.format, rows, self.columns, self.weights[first : first + rows], None, bias)
 
 
+class Buffers:
+    """Activations, fp32: one buffer for each purpose and width, however many layers use it in turn."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._made: dict[tuple[str, int], torch.Tensor] = {}
+
+    def buffer(self, purpose: str, width: int) -> torch.Tensor:
+        """Return the buffer [MAX_TOKENS, width] for a purpose."""
+        if (purpose, width) not in self._made:
+            self._made[purpose, width] = torch.zeros(MAX_TOKENS, width)
+        return self._made[purpose, width]
+
+
 class Program:
     """Operations in the order they run; `finished` gives what Kernels.run takes."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, buffers: Buffers | None = None) -> None:
         """Start empty.
 
         Args:
             dtype: the model's: what results are rounded to, and what the cache holds.
+            buffers: shared with programs that never run at the same time; None for its own.
         """
         self.dtype = dtype
+        self.buffer = (buffers or Buffers()).buffer
         self._operations: list[Operation] = []
         self._kept: list[object] = []
-
-    def buffer(self, width: int) -> torch.Tensor:
-        """Return an activation buffer [MAX_TOKENS, width], fp32."""
-        return torch.zeros(MAX_TOKENS, width)
 
     def add(self, kind: Kind, **fields: Foreign) -> Operation:
         """Append one operation.
@@ -115,10 +127,9 @@ class Program:
         return value
 
 
-def scratch(heads: int, value_width: int, splits: int) -> torch.Tensor:
-    """Return room for the partial results of attention."""
-    width = LANES + (value_width + LANES - 1) // LANES * LANES
-    return torch.zeros(splits * MAX_TOKENS * heads * width)
+def scratch_width(heads: int, value_width: int, splits: int) -> int:
+    """Return what a token's partial results of attention take."""
+    return splits * heads * (LANES + (value_width + LANES - 1) // LANES * LANES)
 
 
 def splits_for(kv_heads: int) -> int:

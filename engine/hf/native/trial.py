@@ -1,110 +1,122 @@
-"""Choose how a model on the CPU decodes: the whole step in one call, single layers, or its own code."""
+"""Choose how a model in RAM computes single tokens: a whole step in one call, single layers, or its own code.
+
+Whatever is chosen has computed the same logits as the model's own code, and was not slower.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
-from torch import nn
 from transformers.cache_utils import DynamicCache
 
-from engine.hf.native.decoder import NativeDecoder
 from engine.hf.growing import grow_in_place
+from engine.hf.native.build import Missing
+from engine.hf.native.decoder import NativeDecoder
 from engine.hf.native.layers import Untranslatable
-from engine.hf.native.library import FORMATS, Foreign, Kernels, kernels
-from engine.hf.native.linears import NativeLinear
-from engine.hf.native.matrix import matrix_of
+from engine.hf.native.library import Foreign, Kernels
+from engine.hf.native.linears import NativeAttention, NativeLinears, use_attention, use_own_attention
+from engine.hf.packed_attention import single_step_attention
+from engine.hf.ways import SLOW_STEP_SECONDS, Sample, least_seconds
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
-PROMPT_TOKENS = 6
-TIMED_RUNS = 3
+"""Of the spread of the logits: more than rounding in another order, less than any real mistake."""
+LAYERS = "This architecture's tokens are computed layer by layer, not by one call of vramble's kernels."
+TORCH = "This model's tokens are computed by torch: vramble's kernels were no faster with it."
 
 
-def trusted_kernels(folder: Path) -> Kernels | None:
-    """Return the kernels where they build and agree with torch on shapes that nothing divides.
+class Trial:
+    """Tries the ways from the fastest on, and leaves the model with the first that serves it.
 
-    Args:
-        folder: where builds are kept.
+    Attributes:
+        notes: what the person should know about the outcome.
     """
-    found = kernels(folder)
-    return found if found is not None and all(_multiplies(found, dtype) for dtype in FORMATS) else None
+
+    def __init__(self, model: Foreign, kernels: Kernels | Missing) -> None:
+        """Take a model.
+
+        Args:
+            model: in eval mode, its weights in RAM.
+            kernels: to compute with, or why there are none.
+        """
+        self._model = model
+        self._kernels = kernels
+        self.notes: tuple[str, ...] = ()
+
+    @torch.inference_mode()
+    def __call__(self, own: Sample, again: Callable[[], Sample]) -> NativeDecoder | None:
+        """Return what computes whole steps, or None where the model does, changed for the better or not.
+
+        Args:
+            own: what the model's own code computed.
+            again: lets the model compute the same, as it is then.
+        """
+        if isinstance(self._kernels, Missing):
+            _pack_attention(self._model, own, again)
+            self.notes = (self._kernels.value,) if self._kernels else ()
+            return None
+        decoder = translated(self._model, self._kernels, own)
+        if decoder is None:
+            self.notes = (LAYERS if _use_layers(self._model, self._kernels, own, again) else TORCH,)
+        return decoder
 
 
 @torch.inference_mode()
-def _multiplies(found: Kernels, dtype: torch.dtype) -> bool:
-    layer = nn.Linear(83, 37).to(dtype)
-    x = torch.linspace(-1, 1, 3 * 83).view(3, 83).to(dtype)
-    matrix = matrix_of(layer, found)
-    if matrix is None:
-        return False
-    ours, own = NativeLinear(layer, matrix, found)(x), layer(x)
-    return bool((ours - own).float().abs().max() <= 0.02 * own.float().std())
-
-
-def fresh_cache(model: Foreign) -> DynamicCache:
-    """Return an empty cache that grows in place."""
-    cache = DynamicCache(config=model.config)
-    grow_in_place(cache)
-    return cache
-
-
-@torch.inference_mode()
-def translated(model: Foreign, kernels: Kernels, token_ids: Sequence[int]) -> NativeDecoder | None:
-    """Return a decoder whose logits agree with the model's own and that is not slower, or None.
-
-    Args:
-        model: in eval mode, its weights in RAM.
-        kernels: to compute with.
-        token_ids: at least eight harmless ones.
-    """
+def translated(model: Foreign, kernels: Kernels, own: Sample) -> NativeDecoder | None:
+    """Return a decoder whose logits agree with the model's own and that is not slower, or None."""
     for interleaved in (False, True):
         try:
             decoder = NativeDecoder(model, kernels, interleaved=interleaved)
-            if _agrees(decoder, model, token_ids):
-                return decoder if _is_worth_it(decoder, model, token_ids) else None
         except (Untranslatable, AttributeError, TypeError):
             return None
+        ours = _decoded(decoder, model, own)
+        if ours is not None and _alike(ours, own):
+            return decoder if ours.seconds <= own.seconds else None
     return None
 
 
-def _agrees(decoder: NativeDecoder, model: Foreign, token_ids: Sequence[int]) -> bool:
-    """Compare logits of one token, and of two together, behind a prompt that the model itself computed."""
-    prompt, one, rest = (
-        token_ids[:PROMPT_TOKENS],
-        token_ids[PROMPT_TOKENS : PROMPT_TOKENS + 1],
-        token_ids[-2:],
+def _decoded(decoder: NativeDecoder, model: Foreign, own: Sample) -> Sample | None:
+    """Let a decoder compute what the model did; None where the cache is not of its kind."""
+    cache = DynamicCache(config=model.config)
+    grow_in_place(cache)
+    prompt = decoder.feed(own.token_ids, cache.layers)
+    started = time.perf_counter()
+    step = decoder.feed(own.token_ids[:1], cache.layers, own.step_position)
+    seconds = time.perf_counter() - started
+    if prompt is None or step is None or not decoder.suits(cache.layers):
+        return None
+    if seconds < SLOW_STEP_SECONDS:
+        seconds = least_seconds(lambda: decoder.feed(own.token_ids[:1], cache.layers))
+    return own._replace(prompt_logits=prompt[-1], step_logits=step[-1], seconds=seconds)
+
+
+def _use_layers(model: Foreign, kernels: Kernels, own: Sample, again: Callable[[], Sample]) -> bool:
+    """Give the model our linear layers and attention, and take them away where they do not serve it."""
+    linears = NativeLinears(model, kernels)
+    use_attention(model, NativeAttention(kernels))
+    ours = again()
+    if _alike(ours, own) and ours.seconds <= own.seconds:
+        return True
+    linears.undo()
+    use_own_attention(model)
+    _pack_attention(model, own, again)
+    return False
+
+
+def _pack_attention(model: Foreign, own: Sample, again: Callable[[], Sample]) -> None:
+    """Let query heads that share keys and values attend as one, where the model's logits stay the same."""
+    if use_attention(model, single_step_attention) and not _alike(again(), own):
+        use_own_attention(model)
+
+
+def _alike(ours: Sample, own: Sample) -> bool:
+    return all(
+        _agree(mine, theirs)
+        for mine, theirs in ((ours.prompt_logits, own.prompt_logits), (ours.step_logits, own.step_logits))
     )
-    own, ours = fresh_cache(model), fresh_cache(model)
-    for cache in (own, ours):
-        _forward(model, prompt, cache)
-    return all(_alike(decoder.feed(ids, ours.layers)[-1], _forward(model, ids, own)) for ids in (one, rest))
 
 
-def _forward(model: Foreign, token_ids: Sequence[int], cache: DynamicCache) -> torch.Tensor:
-    logits: torch.Tensor = model(
-        torch.tensor([list(token_ids)]), past_key_values=cache, use_cache=True
-    ).logits
-    return logits[0, -1]
-
-
-def _alike(ours: torch.Tensor, own: torch.Tensor) -> bool:
+def _agree(ours: torch.Tensor, own: torch.Tensor) -> bool:
     error = (ours.float() - own.float()).square().mean().sqrt()
     return bool(error <= TOLERANCE.get(own.dtype, 0.0) * own.float().std())
-
-
-def _is_worth_it(decoder: NativeDecoder, model: Foreign, token_ids: Sequence[int]) -> bool:
-    own, ours = fresh_cache(model), fresh_cache(model)
-    one = token_ids[:1]
-    seconds = _least_seconds(lambda: decoder.feed(one, ours.layers))
-    return seconds <= _least_seconds(lambda: _forward(model, one, own))
-
-
-def _least_seconds(run: Callable[[], object]) -> float:
-    taken = []
-    for _ in range(TIMED_RUNS):
-        started = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - started)
-    return min(taken)

@@ -39,14 +39,14 @@ def entered() -> list[int]:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch, entered: list[int]) -> Iterator[Talk]:
-    """A tiny llama whose layers take as long as if each was read from a disk."""
+    """A tiny llama whose layers take as long as if each was read from a disk; its own code computes them."""
     warm_up = Runner.warm_up
 
     def linger(index: int, *_: object) -> None:
         time.sleep(LAYER_SECONDS)
         entered.append(index)
 
-    def slowed(self: Runner, token_ids: Any) -> torch.Tensor:
+    def slowed(self: Runner, token_ids: Any, _try_ways: object = None) -> torch.Tensor:
         model: Any = self._model
         for index, layer in enumerate(model.model.layers):
             layer.register_forward_hook(partial(linger, index))
