@@ -86,7 +86,7 @@ def test_a_quantized_model_takes_whole_steps_and_says_what_the_library_says(
     runner.kv.drop()
     own = runner.feed(prompt_ids), [runner.feed([token]) for token in prompt(20, 2)]
     assert torch.equal(ours[0], own[0])
-    tolerance = 1e-4 if dtype is torch.float32 else 0.1
+    # Inputs of each layer are rounded to bf16 or int8: a last bit that differs may become one of those.
     for mine, theirs in zip(ours[1], own[1], strict=True):
-        assert float((mine.float() - theirs.float()).square().mean().sqrt() / theirs.float().std()) < tolerance
+        assert float((mine.float() - theirs.float()).square().mean().sqrt() / theirs.float().std()) < 0.1
     talk.backend.unload()

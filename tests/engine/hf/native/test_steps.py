@@ -20,7 +20,6 @@ from tests.engine.hf.native.greedy import generated, model_of, prompt, replied, 
 from tests.engine.hf.talk import Talk, never
 
 CPU = torch.device("cpu")
-LARGE = {"hidden_size": 512, "intermediate_size": 4096, "head_dim": 64, "num_hidden_layers": 24}
 
 
 def runner_of(model: Any, kernels: Kernels) -> Runner:
@@ -55,13 +54,13 @@ def test_a_prompt_of_a_few_tokens_is_one_step_on_an_empty_cache(tokens: int, ker
     assert replied(runner_of(model, kernels), prompt_ids, 8) == generated(model, prompt_ids, 8)
 
 
-def test_the_cache_moves_to_larger_rooms_and_steps_go_on(kernels: Kernels, tmp_path: Path) -> None:
-    model = model_of(tiny_models.make("llama", tmp_path, max_position_embeddings=1024))
+def test_the_cache_moves_to_larger_rooms_and_steps_go_on(kernels: Kernels) -> None:
+    model = model_of(tiny_models.checkpoint("llama"))
     runner = runner_of(model, kernels)
-    runner.kv.foresee(600)
-    prompt_ids = prompt(3)
-    assert replied(runner, prompt_ids, 597) == generated(model, prompt_ids, 597)
-    assert all(layer.keys.untyped_storage().nbytes() == 2 * 600 * 8 * 4 for layer in runner.kv.cache.layers)
+    runner.kv.foresee(300)
+    prompt_ids = prompt(230)
+    assert replied(runner, prompt_ids, 71) == generated(model, prompt_ids, 71)
+    assert all(layer.keys.untyped_storage().nbytes() == 2 * 300 * 8 * 4 for layer in runner.kv.cache.layers)
 
 
 def test_a_cancelled_step_leaves_the_cache_as_it_was_and_the_next_one_runs(kernels: Kernels) -> None:
@@ -133,16 +132,22 @@ def test_a_watch_ends_with_its_step_and_allows_the_next_one() -> None:
     assert threading.active_count() == threads
 
 
-def test_fast_steps_start_no_thread(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
-    talk = Talk(tiny_models.checkpoint("llama"))
-    assert talk.inner.runner.decoder is not None
+def test_only_slow_steps_are_watched(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = runner_of(model_of(tiny_models.checkpoint("llama")), kernels)
+    started: list[object] = []
+    start = threading.Thread.start
 
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a thread for a fast step")
+    def counted(thread: threading.Thread) -> None:
+        started.append(thread)
+        start(thread)
 
-    monkeypatch.setattr(threading, "Thread", refuse)
-    assert talk.ask("Why?").finished.finish_reason is FinishReason.LENGTH
-    talk.backend.unload()
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    assert not runner.pace.is_slow
+    runner.feed([7])
+    assert started == []
+    runner.pace.note_step(2 * SLOW_STEP_SECONDS)
+    runner.feed([7])
+    assert len(started) == 1
 
 
 def test_a_step_that_finds_no_memory_ends_its_turn_and_the_next_one_works(
