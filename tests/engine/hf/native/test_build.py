@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.hf.native import build, foundry
-from engine.hf.native.build import VARIABLE, Missing, builds_folder, built_library
+from engine.compilers import VARIABLE, found_compilers
+from engine.hf.native import foundry
+from engine.hf.native.build import Missing, builds_folder, built_library
 from engine.hf.native.foundry import Foundry, trusted
 from engine.hf.native.library import Kernels
 from engine.values import FinishReason
@@ -138,7 +139,7 @@ def test_kernels_that_compute_something_else_are_not_trusted(
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
-    if not any(map(shutil.which, build.COMPILERS)):
+    if not found_compilers():
         pytest.skip("needs a compiler")
     folder = tmp_path / "kernels"
     folder.mkdir()

@@ -57,7 +57,7 @@ def test_a_layer_computes_what_bitsandbytes_computes_but_for_the_order_of_sums(
     matrix = matrix_of(layer, kernels)
     assert matrix is not None
     ours = NativeLinear(layer, matrix, kernels)(x)
-    # One step of the dtype that the result is rounded to; without rounding the sums differ in their last bits.
+    # One step of the dtype that the result is rounded to; without rounding, the last bits of sums.
     rounding = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}[dtype]
     assert ours.dtype == own.dtype
     assert torch.allclose(ours.float(), own.float(), rtol=rounding, atol=rounding * float(own.float().std()))
@@ -74,9 +74,8 @@ def test_a_matrix_that_is_not_ours_is_left_alone(kernels: Kernels) -> None:
 def test_a_quantized_model_takes_whole_steps_and_says_what_the_library_says(
     kind: Quantization, dtype: torch.dtype, kernels: Kernels, tmp_path: Path
 ) -> None:
-    folder = tiny_models.make(
-        "llama", tmp_path, dtype=dtype, hidden_size=64, intermediate_size=256, num_key_value_heads=4, head_dim=16
-    )  # fmt: skip
+    sizes: Any = {"hidden_size": 64, "intermediate_size": 256, "num_key_value_heads": 4, "head_dim": 16}
+    folder = tiny_models.make("llama", tmp_path, dtype=dtype, **sizes)
     talk = Talk(folder, quantized(kind))
     runner = talk.inner.runner
     assert runner.decoder is not None
