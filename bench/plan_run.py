@@ -121,9 +121,7 @@ def _refuse_failure(event: AnyEvent) -> None:
         raise RunFailed(event.error, event.message, out_of_memory=event.error == "OutOfMemory")
 
 
-def run(
-    client: EngineClient, folder: Path, placement: Placement, prompt: str, reply_tokens: int
-) -> Run:
+def run(client: EngineClient, folder: Path, placement: Placement, prompt: str, reply_tokens: int) -> Run:
     """Load, fill the context, answer, and watch.
 
     Args:

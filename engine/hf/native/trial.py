@@ -19,7 +19,7 @@ from engine.hf.native.library import Foreign, Kernels
 from engine.hf.native.linears import NativeAttention, NativeLinears, use_attention, use_own_attention
 from engine.hf.native.matrix import has_quantized
 from engine.hf.packed_attention import single_step_attention
-from engine.hf.ways import SLOW_STEP_SECONDS, Sample, least_seconds
+from engine.hf.ways import TIMED_SECONDS, Sample, least_seconds
 
 EXACT, ROUNDED = 1e-3, 0.1
 """Of the spread of the logits: more than sums in another order differ by, less than any real mistake."""
@@ -87,7 +87,7 @@ def _decoded(decoder: NativeDecoder, model: Foreign, own: Sample) -> Sample | No
     seconds = time.perf_counter() - started
     if prompt is None or step is None or not decoder.suits(cache.layers):
         return None
-    if seconds < SLOW_STEP_SECONDS:
+    if seconds < TIMED_SECONDS:
         seconds = least_seconds(lambda: decoder.feed(own.token_ids[:1], cache.layers))
     return own._replace(prompt_logits=prompt[-1], step_logits=step[-1], seconds=seconds)
 
