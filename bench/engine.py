@@ -38,6 +38,7 @@ from engine.events import (
 from engine.guide import FOLDER
 from engine.hf.backend import HFBackend
 from engine.hf.detokenize import Detokenizer
+from engine.hf.ways import StepDecoder
 from engine.values import ChatMessage, FinishReason, LoadStage, ModelRef, Placement, Role, SamplingParams
 from tests.tiny_models import make_tokenizer
 
@@ -171,6 +172,24 @@ class TimedModel:
         return output
 
 
+class TimedDecoder:
+    """A decoder of whole steps whose calls count as the model's."""
+
+    def __init__(self, decoder: StepDecoder, model: TimedModel) -> None:
+        """Wrap the decoder."""
+        self._decoder = decoder
+        self._model = model
+        self.most_tokens = decoder.most_tokens
+        self.cancel = decoder.cancel
+
+    def feed(self, *arguments: Any) -> torch.Tensor | None:  # noqa: ANN401 - a decoder's
+        """Compute, and count the seconds."""
+        began = time.perf_counter()
+        logits = self._decoder.feed(*arguments)
+        self._model.spent += time.perf_counter() - began
+        return logits
+
+
 def host_time(folder: Path) -> Iterator[Figure]:
     """P12: the time of a decode step that is not the model's, and of the text path alone."""
     backend = HFBackend()
@@ -180,6 +199,8 @@ def host_time(folder: Path) -> Iterator[Figure]:
         raise SystemExit("The model did not load.")
     timer = TimedModel(loaded.runner._model)
     vars(loaded.runner)["_model"] = timer
+    if loaded.runner.decoder is not None:
+        vars(loaded.runner)["decoder"] = TimedDecoder(loaded.runner.decoder, timer)
     rounds = [_decode_round(backend, timer) for _ in range(REPEATS)]
     name = label(folder)
     yield figure(f"{name}: host time per token", [host for host, _ in rounds], HOST_LIMIT)

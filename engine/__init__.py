@@ -12,6 +12,7 @@ from engine import commands, errors, events, values
 
 if TYPE_CHECKING:
     from engine.checkpoint import Verdict, inspect_folder, look_at
+    from engine.compilers import found_compilers, kernels_are_off
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
@@ -44,7 +45,9 @@ _LATE = {
     "Verdict": "engine.checkpoint",
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
+    "found_compilers": "engine.compilers",
     "inspect_folder": "engine.checkpoint",
+    "kernels_are_off": "engine.compilers",
     "known_blueprint": "engine.plan.shelf",
     "list_models": "engine.hub",
     "live_budgets": "engine.plan",
@@ -76,7 +79,9 @@ __all__ = [
     "events",
     "find_model",
     "footprint_of",
+    "found_compilers",
     "inspect_folder",
+    "kernels_are_off",
     "known_blueprint",
     "list_models",
     "live_budgets",

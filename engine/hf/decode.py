@@ -15,7 +15,15 @@ from engine.hf.kv import KVCache
 from engine.hf.protocols import CausalModel
 from engine.hf.sample import Sampler
 from engine.hf.threads import settle_threads
-from engine.hf.ways import SLOW_STEP_SECONDS, Sample, StepDecoder, TryWays, cancelling, least_seconds
+from engine.hf.ways import (
+    SLOW_STEP_SECONDS,
+    TIMED_SECONDS,
+    Sample,
+    StepDecoder,
+    TryWays,
+    cancelling,
+    least_seconds,
+)
 
 CHUNK_SECONDS = 0.12
 CHUNK_SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -179,7 +187,7 @@ class Runner:
         step_logits = self._computed(token_ids[:1], torch.tensor([[position]], device=self._device))[-1]
         _wait_for(step_logits)
         seconds = time.perf_counter() - started
-        if seconds < SLOW_STEP_SECONDS:
+        if seconds < TIMED_SECONDS:
             seconds = least_seconds(lambda: _wait_for(self.feed(token_ids[:1])))
         return Sample(token_ids, prompt_logits, step_logits, position, seconds)
 

@@ -14,6 +14,7 @@ import torch
 POLL_SECONDS = 0.02
 SLOW_STEP_SECONDS = 0.1
 TIMED_STEPS = 4
+TIMED_SECONDS = 0.03
 
 
 class Sample(NamedTuple):
@@ -52,12 +53,13 @@ TryWays = Callable[[Sample, Callable[[], Sample]], StepDecoder | None]
 
 def least_seconds(step: Callable[[], object]) -> float:
     """Take the time of a step; of a fast one the least of some, for the first ones cost more."""
-    least = math.inf
+    least, began = math.inf, time.perf_counter()
     for _ in range(TIMED_STEPS):
         started = time.perf_counter()
         step()
-        least = min(least, time.perf_counter() - started)
-        if least > SLOW_STEP_SECONDS:
+        ended = time.perf_counter()
+        least = min(least, ended - started)
+        if ended - began > TIMED_SECONDS:
             break
     return least
 

@@ -27,13 +27,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def examine() -> list[Finding]:
     """Every finding, in the order it is shown."""
+    from tui.verbs.checks.kernels import check_kernels
     from tui.verbs.checks.libraries import check_libraries
     from tui.verbs.checks.memory import check_memory
     from tui.verbs.checks.places import check_places
     from tui.verbs.checks.speed import check_speed
     from tui.verbs.checks.terminal import check_terminal
 
-    return [*check_memory(), *check_speed(), *check_libraries(), *check_terminal(), *check_places()]
+    found = [*check_memory(), *check_speed(), *check_libraries(), *check_kernels()]
+    return [*found, *check_terminal(), *check_places()]
 
 
 def _write(findings: list[Finding]) -> None:

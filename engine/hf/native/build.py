@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import stat
 import subprocess
 import tempfile
@@ -15,12 +14,10 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
+from engine.compilers import VARIABLE, found_compilers, kernels_are_off
 from engine.plan.kept import scratch_folder
 
-VARIABLE = "VRAMBLE_KERNELS"
-OFF = "off"
 SOURCES = Path(__file__).parent
-COMPILERS = ("g++", "c++", "clang++")
 COMPILE_SECONDS = 120.0
 VERSION_SECONDS = 10.0
 FLAGS = (
@@ -60,9 +57,9 @@ class Missing(StrEnum):
 
 def builds_folder() -> Path | None:
     """Return where builds are kept; None where VRAMBLE_KERNELS is "off"."""
-    named = os.environ.get(VARIABLE)
-    if named == OFF:
+    if kernels_are_off():
         return None
+    named = os.environ.get(VARIABLE)
     return Path(named) if named else scratch_folder() / "kernels"
 
 
@@ -72,7 +69,7 @@ def built_library(folder: Path) -> Path | Missing:
     Args:
         folder: where builds are kept; made private to this user.
     """
-    compilers = [found for name in COMPILERS if (found := shutil.which(name))]
+    compilers = found_compilers()
     if not compilers:
         return Missing.COMPILER
     openmp = loaded_openmp()

@@ -189,7 +189,7 @@ inline void quantize(const Operation& op, int tokens, Prepared& ready) {
   for (int t = 0; t < tokens; ++t) {
     const float* x = op.input + int64_t(t) * op.columns;
     int16_t* to = ready.quantized.data() + int64_t(t) * ready.stride;
-    const float inverse = ready.largest[t] > 0 ? 127.0f / ready.largest[t] : 0;
+    const float inverse = ready.largest[t] > 0 ? 1.0f / ready.largest[t] * 127.0f : 0;  // torch's 127 / x
     for (int i = 0; i < op.columns; ++i) to[i] = int16_t(std::nearbyintf(rounded(x[i], kFloat16) * inverse));
     for (const int i : ready.outliers) to[i] = 0;
   }

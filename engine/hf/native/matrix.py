@@ -25,6 +25,11 @@ def matrix_of(module: Foreign, kernels: Kernels) -> Matrix | None:
     return matrix
 
 
+def has_quantized(model: Foreign) -> bool:
+    """Whether some layers round what they are given, whatever the model's dtype."""
+    return any(type(module).__name__ in {"Linear4bit", "Linear8bitLt"} for module in model.modules())
+
+
 def _on_cpu(module: Foreign) -> bool:
     return all(parameter.device.type == "cpu" for parameter in module.parameters())
 

@@ -49,7 +49,8 @@ class Buffers:
     def buffer(self, purpose: str, width: int) -> torch.Tensor:
         """Return the buffer [MAX_TOKENS, width] for a purpose."""
         if (purpose, width) not in self._made:
-            self._made[purpose, width] = torch.zeros(MAX_TOKENS, width)
+            with torch.inference_mode(mode=False):  # so that it can be written to outside of it, too
+                self._made[purpose, width] = torch.zeros(MAX_TOKENS, width)
         return self._made[purpose, width]
 
 

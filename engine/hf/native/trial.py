@@ -17,11 +17,12 @@ from engine.hf.native.decoder import NativeDecoder
 from engine.hf.native.layers import Untranslatable
 from engine.hf.native.library import Foreign, Kernels
 from engine.hf.native.linears import NativeAttention, NativeLinears, use_attention, use_own_attention
+from engine.hf.native.matrix import has_quantized
 from engine.hf.packed_attention import single_step_attention
-from engine.hf.ways import SLOW_STEP_SECONDS, Sample, least_seconds
+from engine.hf.ways import TIMED_SECONDS, Sample, least_seconds
 
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
-"""Of the spread of the logits: more than rounding in another order, less than any real mistake."""
+EXACT, ROUNDED = 1e-3, 0.1
+"""Of the spread of the logits: more than sums in another order differ by, less than any real mistake."""
 LAYERS = "This architecture's tokens are computed layer by layer, not by one call of vramble's kernels."
 TORCH = "This model's tokens are computed by torch: vramble's kernels were no faster with it."
 
@@ -71,7 +72,7 @@ def translated(model: Foreign, kernels: Kernels, own: Sample) -> NativeDecoder |
         except (Untranslatable, AttributeError, TypeError):
             return None
         ours = _decoded(decoder, model, own)
-        if ours is not None and _alike(ours, own):
+        if ours is not None and _alike(model, ours, own):
             return decoder if ours.seconds <= own.seconds else None
     return None
 
@@ -86,7 +87,7 @@ def _decoded(decoder: NativeDecoder, model: Foreign, own: Sample) -> Sample | No
     seconds = time.perf_counter() - started
     if prompt is None or step is None or not decoder.suits(cache.layers):
         return None
-    if seconds < SLOW_STEP_SECONDS:
+    if seconds < TIMED_SECONDS:
         seconds = least_seconds(lambda: decoder.feed(own.token_ids[:1], cache.layers))
     return own._replace(prompt_logits=prompt[-1], step_logits=step[-1], seconds=seconds)
 
@@ -96,7 +97,7 @@ def _use_layers(model: Foreign, kernels: Kernels, own: Sample, again: Callable[[
     linears = NativeLinears(model, kernels)
     use_attention(model, NativeAttention(kernels))
     ours = again()
-    if _alike(ours, own) and ours.seconds <= own.seconds:
+    if _alike(model, ours, own) and ours.seconds <= own.seconds:
         return True
     linears.undo()
     use_own_attention(model)
@@ -106,17 +107,16 @@ def _use_layers(model: Foreign, kernels: Kernels, own: Sample, again: Callable[[
 
 def _pack_attention(model: Foreign, own: Sample, again: Callable[[], Sample]) -> None:
     """Let query heads that share keys and values attend as one, where the model's logits stay the same."""
-    if use_attention(model, single_step_attention) and not _alike(again(), own):
+    if use_attention(model, single_step_attention) and not _alike(model, again(), own):
         use_own_attention(model)
 
 
-def _alike(ours: Sample, own: Sample) -> bool:
-    return all(
-        _agree(mine, theirs)
-        for mine, theirs in ((ours.prompt_logits, own.prompt_logits), (ours.step_logits, own.step_logits))
-    )
+def _alike(model: Foreign, ours: Sample, own: Sample) -> bool:
+    rounds = own.step_logits.dtype != torch.float32 or has_quantized(model)
+    pairs = ((ours.prompt_logits, own.prompt_logits), (ours.step_logits, own.step_logits))
+    return all(_error(mine, theirs) <= (ROUNDED if rounds else EXACT) for mine, theirs in pairs)
 
 
-def _agree(ours: torch.Tensor, own: torch.Tensor) -> bool:
-    error = (ours.float() - own.float()).square().mean().sqrt()
-    return bool(error <= TOLERANCE.get(own.dtype, 0.0) * own.float().std())
+def _error(ours: torch.Tensor, own: torch.Tensor) -> float:
+    """Return how far logits are from the model's own, as a part of their spread."""
+    return float((ours.float() - own.float()).square().mean().sqrt() / own.float().std())

@@ -14,7 +14,7 @@ import engine
 from engine import GpuReading, MemoryReading, RamReading, machine_limits, values
 from tui import cli
 from tui.verbs import study
-from tui.verbs.checks import libraries, memory, places, speed, terminal
+from tui.verbs.checks import kernels, libraries, memory, places, speed, terminal
 from tui.verbs.checks.finding import Finding, Status
 
 GIB = 2**30
@@ -265,3 +265,30 @@ def test_the_exit_code_says_whether_all_works(
     assert {"name", "status", "found", "advice"} == set(document["checks"][0])
     assert cli.run(["doctor"]) == code
     assert "torch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("compilers", "is_off", "status", "said"),
+    [
+        (["/usr/bin/g++", "/usr/bin/c++"], False, Status.OK, "/usr/bin/g++"),
+        ([], False, Status.WARN, "twice as slowly"),
+        (["/usr/bin/g++"], True, Status.WARN, "VRAMBLE_KERNELS"),
+    ],
+)
+def test_a_missing_compiler_is_named_with_what_it_costs(
+    compilers: list[str], is_off: bool, status: Status, said: str
+) -> None:
+    finding = kernels.judge(compilers, is_off=is_off)
+    assert (finding.name, finding.status) == ("kernels", status)
+    assert said in finding.found
+    assert bool(finding.advice) == (status is Status.WARN)
+
+
+def test_compilers_are_looked_for_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("VRAMBLE_KERNELS")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert kernels.check_kernels()[0].status is Status.WARN
+    for name in ("clang++", "g++"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+    assert str(tmp_path / "g++") in kernels.check_kernels()[0].found

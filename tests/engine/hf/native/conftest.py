@@ -1,0 +1,25 @@
+"""The compiled kernels, where this machine has a compiler."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from engine.hf.native.build import Missing
+from engine.hf.native.foundry import Foundry
+from engine.hf.native.library import Kernels
+
+
+@cache
+def built() -> Kernels | Missing:
+    return Foundry().kernels(lambda: None)
+
+
+@pytest.fixture
+def kernels() -> Kernels:
+    found = built()
+    if found is Missing.COMPILER:
+        pytest.skip(found.value)
+    assert isinstance(found, Kernels), found
+    return found
