@@ -6,6 +6,8 @@ import msgspec
 
 from engine.value import Value
 
+_DISTURBED_SHARE = 0.1
+
 
 class GpuLimits(Value, frozen=True, kw_only=True):
     """One GPU's limits.
@@ -59,6 +61,7 @@ class MachineLimits(Value, frozen=True, kw_only=True):
         tensor_seconds: to open and fetch one tensor of a file with 300, beside its bytes.
         quantize_bandwidth: plain bytes per second that are packed on load, by quantization.
         ram_runtime_bytes: of the engine process before any model.
+        waited_share: of the time of measuring, how long its threads waited for a core that others used.
         gpus: one per GPU.
         page_cache_bytes: RAM that may hold pages of files now; 0 where nobody looked.
         learned: measured by predicted seconds, of (a token, a load from files that were not cached), by
@@ -84,6 +87,12 @@ class MachineLimits(Value, frozen=True, kw_only=True):
     tensor_seconds: float
     quantize_bandwidth: dict[str, float]
     ram_runtime_bytes: int
+    waited_share: float = 0.0
     gpus: tuple[GpuLimits, ...] = ()
     page_cache_bytes: int = 0
     learned: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)
+
+    @property
+    def was_disturbed(self) -> bool:
+        """Other programs kept the cores busy while this machine was measured: it is faster than that."""
+        return self.waited_share > _DISTURBED_SHARE

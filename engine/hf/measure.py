@@ -14,7 +14,7 @@ from engine.backend import Cancelled
 from engine.errors import LoadCancelled
 from engine.hf.ledger import process_memory
 from engine.hf.measure_attention import attention_speed, cache_bandwidth
-from engine.hf.measure_clock import timed, usual
+from engine.hf.measure_clock import Waiting, timed, usual
 from engine.hf.measure_disk import copy_bandwidth, disk_speed, scratch_file, tensor_seconds
 from engine.hf.measure_gpu import gpu_limits
 from engine.hf.measure_linear import CYCLED_BYTES, DTYPES, PACKERS, Speed, name_of, packed_speed, plain_speed
@@ -62,6 +62,7 @@ class Measurement:
         Args:
             runtime_bytes: of the process before any model.
         """
+        waiting = Waiting()
         ram = self._linear_speeds()
         for kind in PACKERS:
             self._step(partial(self._pack, kind))
@@ -89,6 +90,7 @@ class Measurement:
             tensor_seconds=self._step(lambda: tensor_seconds(self._folder)),
             quantize_bandwidth=self._quantize,
             ram_runtime_bytes=runtime_bytes,
+            waited_share=waiting.share(),
             gpus=tuple(self._step(partial(gpu_limits, index)) for index in _gpus()),
         )
 

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+_TASKS = Path("/proc/self/task")
+_NANOSECONDS = 1e9
 USUAL_SHARE = 0.3
 """Of the samples in ascending order: the one at this place stands for an undisturbed call."""
+
+
+class Waiting:
+    """How long this process's threads waited for a core while they were ready to run."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        self._started = time.perf_counter()
+        self._waited = _waited_seconds()
+
+    def share(self) -> float:
+        """Of the time since the beginning, the part that the threads together waited; 0 where unknown."""
+        elapsed = time.perf_counter() - self._started
+        return max(0.0, _waited_seconds() - self._waited) / elapsed if elapsed > 0 else 0.0
+
+
+def _waited_seconds() -> float:
+    """The run delays of all threads, as Linux tells them."""
+    waited = 0
+    for task in _TASKS.glob("*/schedstat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):  # a thread may end meanwhile
+            waited += int(task.read_text().split()[1])
+    return waited / _NANOSECONDS
 
 
 def usual(samples: Sequence[float]) -> float:

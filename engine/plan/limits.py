@@ -152,8 +152,8 @@ def _are_sound(limits: MachineLimits) -> bool:
 
 
 def _is_sound(name: str, figure: float) -> bool:
-    is_time = name.endswith("_seconds")
-    return math.isfinite(figure) and (figure >= 0 if is_time else figure > 0)
+    may_be_none = name.endswith(("_seconds", "_share"))
+    return math.isfinite(figure) and (figure >= 0 if may_be_none else figure > 0)
 
 
 def _figures(value: MachineLimits | GpuLimits) -> Iterator[tuple[str, float]]:

@@ -77,8 +77,8 @@ async def test_check_06_a_stop_at_any_token_leaves_a_session_that_goes_on(
 ) -> None:
     seed = 6
     moments = random.Random(seed)
-    fast = {"text": LONG[:4000], "tokens_per_second": 400}
-    thinking = {"text": "x", "reasoning": LONG[:4000], "tokens_per_second": 400}
+    fast = {"text": LONG, "tokens_per_second": 400}
+    thinking = {"text": "x", "reasoning": LONG, "tokens_per_second": 400}
     async with chat_pilot(tmp_path, monkeypatch, replies=[fast, thinking, fast]) as running:
         await ready(running)
         chat = chat_of(running)

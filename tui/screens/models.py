@@ -132,11 +132,18 @@ class ModelsScreen(Dialog[ModelChoice]):
             self._say_problem(str(error))
             return
         self._take(entries)
+        await self._drawn()
         while (entry := self._next_unjudged()) is not None:
             if monotonic() - self._typed_at < _TYPING_SECONDS:
                 await asyncio.sleep(_TYPING_SECONDS)
             else:
                 self._learn(entry, await asyncio.to_thread(self._judge.look, entry))
+
+    async def _drawn(self) -> None:
+        """Wait until it is known which rows are in view."""
+        drawn = asyncio.Event()
+        self.call_after_refresh(drawn.set)
+        await drawn.wait()
 
     def _next_unjudged(self) -> ModelEntry | None:
         """The chosen one first, then those in view, then those that the search fits, then the others."""

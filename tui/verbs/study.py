@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from engine import errors, values
 from tui.verbs.assistant import Assistant
 
 _LONGEST_NAME = 60
+_AGAIN_SECONDS = 600.0
+"""A measurement that was disturbed is not repeated sooner: the machine may stay busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,8 @@ def _can_be_built(verdict: engine.Verdict) -> bool:
 
 
 def _is_to_be_measured(budgets: tuple[values.Budget, ...]) -> bool:
-    """Nothing was measured yet, and the plan is for devices that can be."""
+    """Nothing was measured yet, or not in calm; and the plan is for devices that can be measured."""
     imaginary = [budget for budget in budgets if budget.device.startswith("gpu:") and not budget.uuid]
-    return not imaginary and engine.machine_limits(budgets).measured_at == 0
+    limits = engine.machine_limits(budgets)
+    is_due = limits.was_disturbed and time.time() - limits.measured_at > _AGAIN_SECONDS
+    return not imaginary and (limits.measured_at == 0 or is_due)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -14,7 +18,7 @@ from engine.hf import measure_clock, measure_disk, measure_linear
 from engine.hf.backend import HFBackend
 from engine.hf.measure_attention import attention_speed
 from engine.hf.measure_steps import op_seconds
-from engine.plan.limits import kept_limits
+from engine.plan.limits import kept_limits, typical_limits
 from engine.values import BudgetRequest, SamplingParams, Tier
 from tests import tiny_models
 from tests.engine.hf.talk import After, Talk, never
@@ -72,6 +76,27 @@ def test_a_model_that_is_loaded_goes_on_afterwards_with_its_threads() -> None:
 
 def test_the_quicker_samples_stand_for_a_call_that_nobody_disturbed() -> None:
     assert measure_clock.usual([1.0] * 5 + [100.0] * 5) == 1.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this kernel tells no run delays")
+def test_a_measurement_notices_that_others_use_its_core() -> None:
+    cores = os.sched_getaffinity(0)
+    core = min(cores)
+    busy = f"import os\nos.sched_setaffinity(0, {{{core}}})\nprint(1, flush=True)\nwhile True: pass"
+    os.sched_setaffinity(0, {core})
+    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            waiting, end = measure_clock.Waiting(), time.perf_counter() + 0.5
+            while time.perf_counter() < end:
+                pass
+            share = waiting.share()
+        finally:
+            other.kill()
+            os.sched_setaffinity(0, cores)
+    assert msgspec.structs.replace(typical_limits(), waited_share=share).was_disturbed
+    assert not typical_limits().was_disturbed
 
 
 def test_calls_stop_when_their_time_is_over() -> None:

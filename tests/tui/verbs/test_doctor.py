@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+import engine
 from engine import GpuReading, MemoryReading, RamReading, machine_limits, values
 from tui import cli
+from tui.verbs import study
 from tui.verbs.checks import libraries, memory, places, speed, terminal
 from tui.verbs.checks.finding import Finding, Status
 
@@ -217,6 +220,33 @@ def test_measured_limits_are_told_with_their_age(tmp_path: Path, monkeypatch: py
     assert all(part in machine.found for part in ("12.5 GB/s", "3.8 GB/s", "2 d ago"))
     assert "700.0 TFLOP/s" in named(findings, "limits gpu:0").found
     assert named(findings, "limits gpu:1").status is Status.WARN
+
+
+def test_limits_that_were_measured_on_a_busy_machine_are_told_as_such() -> None:
+    limits = msgspec.structs.replace(machine_limits(), measured_at=1000.0, waited_share=0.4)
+    finding = speed.judge(limits, now=1001.0)[0]
+    assert finding.status is Status.WARN
+    assert "40%" in finding.found
+    assert "--measure" in finding.advice
+    assert all(
+        "Other" not in f.found for f in speed.judge(msgspec.structs.replace(limits, waited_share=0.0), 1001.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("measured_at", "waited_share", "is_due"),
+    [(0.0, 0.0, True), (-5.0, 0.9, False), (-7200.0, 0.9, True), (-7200.0, 0.05, False)],
+)
+def test_a_machine_is_measured_where_it_never_was_or_again_where_it_was_busy_a_while_ago(
+    measured_at: float, waited_share: float, is_due: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = time.time() + measured_at if measured_at else 0.0
+    limits = msgspec.structs.replace(machine_limits(), measured_at=at, waited_share=waited_share)
+    monkeypatch.setattr(engine, "machine_limits", lambda _: limits)
+    budgets = (values.Budget(device="ram", free_bytes=1 << 30),)
+    assert study._is_to_be_measured(budgets) is is_due
+    imaginary = (*budgets, values.Budget(device="gpu:0", free_bytes=1 << 30))
+    assert study._is_to_be_measured(imaginary) is False
 
 
 @pytest.mark.parametrize(("broken", "code"), [({}, 0), ({"torch": {"problem": "ImportError: x"}}, 1)])

@@ -34,7 +34,17 @@ def judge(limits: values.MachineLimits, now: float) -> list[Finding]:
         f"16-bit weights on the CPU {format_rate(limits.linear_bandwidth.get('bfloat16', 0.0))}; "
         f"measured {when}."
     )
-    return [ok("limits", found), *map(_gpu, limits.gpus)]
+    return [*_disturbed(limits), ok("limits", found), *map(_gpu, limits.gpus)]
+
+
+def _disturbed(limits: values.MachineLimits) -> list[Finding]:
+    if not limits.was_disturbed:
+        return []
+    found = (
+        f"Other programs used the cores while this machine was measured ({limits.waited_share:.0%} of the "
+        "time was waiting): it is faster than the predictions say."
+    )
+    return [warn("limits", found, "`vramble plan guide --measure` measures it again, when it is calm.")]
 
 
 def _gpu(gpu: values.GpuLimits) -> Finding:
