@@ -1,7 +1,7 @@
 """Decode on the CPU: our kernels beside transformers and the memory: `python -m bench.native [folder]`.
 
-P5. A random-weight llama in the shape of 1B, as bf16 and as nf4, at 64 and at 2,048 tokens of context. In each
-block: a reading of a gigabyte by all threads, some steps of ours, a reading, some steps of transformers, a
+P5. A random-weight llama in the shape of 1B, as bf16 and as nf4, at 64 and at 2,048 tokens of context. In
+each block: a reading of a gigabyte by all threads, some steps of ours, a reading, some of transformers, a
 reading; each figure is the share of the mean of the readings around it. Prints a table, then one JSON line.
 """
 
@@ -74,7 +74,7 @@ def step_bytes(model: torch.nn.Module, context: int) -> int:
     """Count what one token reads: every matrix once, the scales of packed ones, and the cache."""
     weights = sum(parameter.nbytes for parameter in model.parameters())
     states = (getattr(getattr(module, "weight", None), "quant_state", None) for module in model.modules())
-    scales = sum(state.absmax.nbytes for state in states if state is not None)
+    scales: int = sum(state.absmax.nbytes for state in states if state is not None)
     return weights + scales + 2 * 2 * LAYERS * ONE_B["num_key_value_heads"] * ONE_B["head_dim"] * context
 
 

@@ -76,7 +76,8 @@ class Outlooks:
         """Take this machine as it is now."""
         machine = self._machine()
         self._budgets = engine.live_budgets(self._wishes.budgets, machine.reading, own=machine.own)
-        self._limits = engine.machine_limits(self._budgets, machine.reading and machine.reading.ram)
+        ram = machine.reading.ram if machine.reading else None
+        self._limits = engine.machine_limits(self._budgets, ram)
 
     def known(self, entry: ModelEntry) -> Outlook | None:
         """What is remembered of a model on a machine as free as this one is now."""

@@ -124,7 +124,7 @@ class Planner:
     def _limits_for(self, budgets: Sequence[Budget], reading: MemoryReading | None) -> MachineLimits:
         gpus = tuple(f"{budget.device} {budget.uuid} {budget.total_bytes}" for budget in budgets)
         if gpus not in self._limits:
-            self._limits[gpus] = engine.machine_limits(budgets, reading and reading.ram)
+            self._limits[gpus] = engine.machine_limits(budgets, reading.ram if reading else None)
         return self._limits[gpus]
 
     def _footprint(self, quantization: Quantization) -> Footprint:

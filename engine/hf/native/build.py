@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -115,7 +116,9 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def _compile(compiler: str, openmp: Path, library: Path) -> bool:
     """Compile into a folder of its own and move the result, so that a build under way is never loaded."""
-    with tempfile.TemporaryDirectory(dir=library.parent) as unfinished:
+    for left in library.parent.glob(f"{library.stem}-*"):  # by a process that was killed: nobody else is here
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{library.stem}-", dir=library.parent) as unfinished:
         fresh = Path(unfinished) / library.name
         objects = fresh.with_suffix(".o")
         flags = [flag for flag in FLAGS if flag != "-shared"]
