@@ -1,9 +1,10 @@
-"""Layers on disk: ours beside accelerate's offload and the raw disk: `python -m bench.disk [folder]`.
+"""Layers on disk: ours beside accelerate's and the raw disk: `python -m bench.disk [folder] [--quick]`.
 
 P6 and the cold half of P8. A random-weight llama of real shape (1B; 3B: --layers 28 --wide), all its decoder
 layers on disk and then the last half. In each round raw direct reads (8 readers x 8 MB), our tier, raw,
 accelerate, raw: the shards are evicted before each token, our ring is empty when its clock starts. Then cold
-loads into RAM, each between two raw readings. Prints a table, then one JSON line.
+loads into RAM, each between two raw readings; then RAM at its peak against the plan, in an engine process
+under a memory cgroup of its budget. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,10 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from bench.engine import load_command, never
 from bench.models import make
+from bench.plan import LARGEST_SHORTFALL, calibrate
+from bench.plan import measure as measured_plan
+from bench.plan_cases import Case
+from bench.plan_watch import cage
 from engine.commands import LoadModel
 from engine.events import Event, LoadProgress
 from engine.hf.backend import HFBackend
@@ -36,6 +41,8 @@ THREE_B = {"hidden_size": 3072, "num_attention_heads": 24, "num_key_value_heads"
 ONE_B = {"num_key_value_heads": 8, "head_dim": 64}
 TARGETS = {"all": (0.90, 2.4), "half": (0.85, 2.4)}
 LOAD_TARGET = 0.85
+CONTEXT = 512
+RAM_SHARES = (0.9, 0.7)
 MAP_NAMES = {Tier.DISK: "disk", Tier.CPU: "cpu"}
 
 
@@ -201,6 +208,19 @@ def load_ratios(folder: Path) -> tuple[float, float]:
     return size / reading / raw, size / whole / raw
 
 
+def ram_figures(folder: Path, shares: Iterable[float]) -> Iterator[dict[str, Any]]:
+    """Bytes resident at the peak over the plan's, where RAM has such shares of what all of it takes."""
+    with cage() as group:
+        calibrate(group)
+        for share in shares:
+            row = measured_plan(Case("llama_large", "bf16", CONTEXT, ram_share=share), folder, group)
+            if row.run is None:
+                raise SystemExit(f"The plan with {share:g} of the RAM failed: {row.failure}")
+            ratio = row.run.peak_bytes / row.predicted_bytes
+            yield _figure(f"RAM x{share:g}: peak / plan", [ratio], 1 + LARGEST_SHORTFALL)
+            yield _figure(f"RAM x{share:g}: predicted / measured tok/s", [row.decode_ratio], None)
+
+
 def figures(name: str, measured: list[Round]) -> Iterator[dict[str, Any]]:
     """Reduce rounds to their medians."""
     to_raw, to_peer = TARGETS[name]
@@ -226,8 +246,12 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--wide", action="store_true", help="the shape of 3B")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="8 layers, one round: does it run")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.layers, asked.rounds = 8, 1
     with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
+        os.environ["XDG_CACHE_HOME"] = parent  # nothing was measured or learned before
         folder = asked.folder or Path(parent) / "random"
         if not shards(folder):
             shape: dict[str, Any] = THREE_B if asked.wide else ONE_B
@@ -249,7 +273,8 @@ def measure(folder: Path, layers: int, count: int) -> list[dict[str, Any]]:
     ]
     reading, whole = zip(*(load_ratios(folder) for _ in range(count)), strict=True)
     found += [_figure("cold load, read and placed / raw", list(reading), LOAD_TARGET)]
-    return [*found, _figure("cold load, with its warm-up / raw", list(whole), None)]
+    found += [_figure("cold load, with its warm-up / raw", list(whole), None)]
+    return [*found, *ram_figures(folder, RAM_SHARES)]
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class MachineLimits(Value, frozen=True, kw_only=True):
         eager_bandwidth: key and value bytes per second, one per query head, of attention in steps, by dtype.
         cache_bandwidth: KV bytes per second that appending one token copies.
         op_seconds: of one dispatched operation on the CPU.
-        disk_bandwidth: bytes per second of large direct reads.
+        disk_bandwidth: bytes per second of large direct reads, several at once.
         read_bandwidth: of one reader through the page cache, as a load reads.
         mapped_bandwidth: bytes per second of pages of a mapped file that are not cached.
         cached_bandwidth: bytes per second of pages that are, when they are first touched.

@@ -41,7 +41,11 @@ def write_obituary(exit_code: int, kills_before: int | None, kills_after: int | 
     """Name the cause from the exit code and the OOM counters before and after."""
     if exit_code == -signal.SIGKILL:
         return _killed(exit_code, kills_before, kills_after)
-    if exit_code < 0:
+    if exit_code == -signal.SIGBUS:
+        message = (
+            "A file of the model became shorter, or its disk failed: the engine process crashed with SIGBUS."
+        )
+    elif exit_code < 0:
         message = f"The engine process crashed with {_signal_name(-exit_code)}."
     else:
         message = f"The engine process ended with exit code {exit_code}."

@@ -63,6 +63,8 @@ def notes(
         sentences.append(f"The model was made for {loaded.window.tokens:,} tokens of context, not for more.")
     if Tier.GPU in tiers and Tier.CPU in tiers:
         sentences.append("Layers in RAM are copied to the GPU for each token, not computed on the CPU.")
+    if placed.streamed.reason:
+        sentences.append(placed.streamed.reason)
     if placed.uses_hooks:
         sentences.append("Layers on disk are read by accelerate's hooks, one tensor after the other.")
     if not loaded.runner.continues:

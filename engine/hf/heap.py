@@ -95,6 +95,14 @@ def release_mapped(kept: Iterable[torch.Tensor] = ()) -> None:
             _libc.madvise(start, end - start, _DONT_NEED)
 
 
+def release_pages(tensors: Iterable[torch.Tensor]) -> None:
+    """Take the pages of views of mapped files out of this process; the page cache keeps what it has."""
+    for tensor in tensors:
+        start, end = _span(tensor)
+        first = start // PAGE * PAGE
+        _libc.madvise(first, end - first, _DONT_NEED)
+
+
 def _span(tensor: torch.Tensor) -> Span:
     """From a tensor's first byte to behind its last, whatever its strides."""
     steps = (step * (size - 1) for step, size in zip(tensor.stride(), tensor.shape, strict=True))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from engine.hf.protocols import CausalModel, TextTokenizer
 from engine.hf.readahead import read_ahead
 from engine.hf.tiers.disk import DiskTier
 from engine.hf.tiers.loader import CpuLoader
+from engine.hf.tiers.takeover import Takeover, streamed_names, take_over
 from engine.values import LoadStage, Placement, Quantization, Tier
 
 NAMED_TENSORS = 3
@@ -41,10 +43,17 @@ class PlacedModel:
         device: where input ids go.
     """
 
-    def __init__(self, model: CausalModel, mapped: DeviceMap, tier: DiskTier | None = None) -> None:
-        """Keep a loaded model with its device_map, and with the tier that serves its disk part in place."""
+    def __init__(
+        self,
+        model: CausalModel,
+        mapped: DeviceMap,
+        tier: DiskTier | None = None,
+        streamed: Takeover = Takeover(),  # noqa: B008 - a tuple of nothing
+    ) -> None:
+        """Keep a loaded model with its device_map, and with what serves its disk part or its RAM part."""
         self.model = model
         self.tier = tier
+        self.streamed = streamed
         gpus = [device for device in mapped.values() if isinstance(device, int)]
         self.device = torch.device("cuda", gpus[0]) if gpus else torch.device("cpu")
         self._mapped = mapped
@@ -69,6 +78,8 @@ class PlacedModel:
         """End what reads for it."""
         if self.tier is not None:
             self.tier.close()
+        if self.streamed.tier is not None:
+            self.streamed.tier.close()
 
 
 def require_gpus(placement: Placement) -> None:
@@ -139,9 +150,24 @@ def load_model(
         _in_turn(set(mapped.values())),
     ):
         model = make(device_map=mapped, offload_folder=offload_folder, quantization_config=quantization)
+    streamed = _streamed(model, streamed_names(placement, verdict, mapped), mapped, progress)
     trim_heap()
     release_mapped([*model.parameters(), *(buffer for _, buffer in model.named_buffers())])
-    return PlacedModel(model, mapped)
+    return PlacedModel(model, mapped, streamed=streamed)
+
+
+def _streamed(model: CausalModel, names: Collection[str], mapped: DeviceMap, progress: Progress) -> Takeover:
+    """Let our own tier stream layers to the GPU where it can; raises LoadCancelled."""
+    gpus = [device for device in mapped.values() if isinstance(device, int)]
+    if not names or not gpus:
+        return Takeover()
+    releases = Releases(RELEASE_BYTES)
+
+    def note(taken: int) -> None:
+        progress.check()
+        releases(taken)
+
+    return take_over(model, names, torch.device("cuda", gpus[0]), note=note)
 
 
 def _read_in_place(
@@ -153,7 +179,13 @@ def _read_in_place(
         with progress.watching(lambda: loader.done_bytes):
             model = make(device_map={"": "cpu"})
         tier = loader.settle(model, progress)
-    return None if tier is None else PlacedModel(model, mapped, tier)
+    if tier is None:
+        del model
+        gc.collect()  # it refers to itself, and would lie in RAM beside the next one
+        return None
+    trim_heap()
+    release_mapped()
+    return PlacedModel(model, mapped, tier)
 
 
 def _made(folder: Path, **arguments: object) -> CausalModel:

@@ -73,6 +73,9 @@ class CausalModel(Protocol):
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yield every parameter once."""
 
+    def buffers(self) -> Iterator[torch.Tensor]:
+        """Yield every buffer once."""
+
     def named_parameters(self, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Yield every parameter once, or under each of its names."""
 

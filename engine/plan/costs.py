@@ -50,9 +50,9 @@ class Cost(NamedTuple):
     disk: float = 0.0
 
     @property
-    def seconds(self) -> float:
-        """All of it."""
-        return self.weights + self.cache + self.dispatch + self.link + self.disk
+    def working(self) -> float:
+        """All of it but reading the disk, which may go on meanwhile."""
+        return self.weights + self.cache + self.dispatch + self.link
 
     def times(self, factor: float) -> Cost:
         """All of it, longer by a factor."""
@@ -63,7 +63,8 @@ class ModuleCosts:
     """One footprint's modules on one machine, with the executors of today.
 
     Weights in RAM beside a GPU are copied to it by accelerate, tensor by tensor, for each use.
-    Weights on disk are mapped anew for each use.
+    Weights on disk are mapped anew for each use; without a GPU, those that are used as they are stored
+    are read ahead instead, all of them, past the page cache.
     """
 
     def __init__(self, footprint: Footprint, limits: MachineLimits) -> None:
@@ -87,6 +88,7 @@ class ModuleCosts:
         self._known: dict[tuple[object, ...], Cost] = {}
         self._tensor_seconds = limits.tensor_seconds * _tensors_per_file(footprint) / _FILE_TENSORS
         needed = sum(module.plain_bytes for module in footprint.modules) + limits.ram_runtime_bytes
+        self._is_in_place = footprint.is_in_place
         self._is_evicted = 0 < limits.page_cache_bytes < needed
         self._is_cached = needed <= limits.page_cache_bytes
 
@@ -115,7 +117,7 @@ class ModuleCosts:
         return cost._replace(**self._fetching(layer, module, gpu))
 
     def prompt(self, layer: LayerPlacement, main: str, tokens: int) -> float:
-        """Seconds that one module takes of a prompt computed at once."""
+        """Seconds that one module takes of a prompt computed at once, without reading the disk."""
         module = self._modules[layer.name]
         gpu = self._computing(layer, main)
         kind = self._plain if gpu else self._kind(layer, module)
@@ -125,7 +127,7 @@ class ModuleCosts:
         once = self.step(layer, main, tokens // 2)
         share = module.active_share or 1.0  # together, tokens read more of the experts than one does
         weights = once.weights * min(1 / share, tokens)
-        return once.link + once.disk + once.dispatch + max(products, weights)
+        return once.link + once.dispatch + max(products, weights)
 
     def _elements(self, module: Module) -> float:
         owner = self._modules[module.tied_to] if module.tied_to else module
@@ -210,6 +212,8 @@ class ModuleCosts:
 
     def _fetching(self, layer: LayerPlacement, module: Module, gpu: GpuLimits | None) -> dict[str, float]:
         """What bringing a module's weights to where they are computed takes, for each use."""
+        if gpu is None and self._is_in_place:
+            return {"disk": self._direct_seconds(layer, module)}
         if layer.tier is Tier.GPU or not module.tensors:
             return {}
         if gpu is None:
@@ -218,6 +222,18 @@ class ModuleCosts:
         if layer.tier is Tier.STREAM:
             return {"link": link}
         return {"link": link, "disk": module.plain_bytes / self._page_bandwidth() + self._opening(module)}
+
+    def _direct_seconds(self, layer: LayerPlacement, module: Module) -> float:
+        """A whole module past the page cache, experts that no token chose included; an embedding's rows.
+
+        What rests in RAM is memory of its own, or pages of files that all have room.
+        """
+        if layer.tier is not Tier.DISK:
+            return 0.0
+        is_looked_up = module.layer is None and module.active_share < _ROW_SHARE
+        share = module.active_share if is_looked_up else 1.0
+        owner = self._modules[module.tied_to] if module.tied_to else module
+        return share * owner.plain_bytes / self._limits.disk_bandwidth
 
     def _mapped_seconds(self, layer: LayerPlacement, module: Module) -> float:
         """Pages of a file, fetched as the CPU touches them.

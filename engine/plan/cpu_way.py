@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import accumulate
 
 from engine.plan.devices import Devices
 from engine.plan.draft import Draft, Filling, disk_need
-from engine.plan.module import Module
 from engine.plan.need import Need
 from engine.values import DevicePlan, Tier
 
@@ -34,15 +32,15 @@ def _most_in_ram(need: Need, devices: Devices) -> int:
     taken = need.kv_bytes + need.activation_bytes + devices.ram_runtime_bytes(has_gpus=False)
     room = devices.ram.free_bytes - taken
     sums = accumulate((module.plain_bytes for module in need.modules), initial=0)
-    buffers = _widest_from(need.modules)
+    buffers = _least_read_ahead(need)
     fitting = (count for count, size in enumerate(sums) if size + buffers[count] <= room)
     return min(max(fitting, default=-1), len(need.modules) - 1)
 
 
-def _widest_from(modules: Sequence[Module]) -> list[int]:
-    """The largest module from each position on; 0 behind the last."""
-    widest = accumulate((module.plain_bytes for module in reversed(modules)), max, initial=0)
-    return list(widest)[::-1]
+def _least_read_ahead(need: Need) -> list[int]:
+    """No less than this is held of the modules from each position on: the largest; 0 behind the last."""
+    sizes = (need.read_ahead_bytes([module]) for module in reversed(need.modules))
+    return list(accumulate(sizes, max, initial=0))[::-1]
 
 
 def _filled(need: Need, devices: Devices, count: int) -> Filling:

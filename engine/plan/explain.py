@@ -91,6 +91,24 @@ def tier_sentences(layers: Iterable[LayerPlacement]) -> tuple[str, ...]:
     )
 
 
+def disk_sentence(layers: Iterable[LayerPlacement], *, is_in_place: bool) -> tuple[str, ...]:
+    """How what lies on the disk is read; empty where nothing does.
+
+    Args:
+        layers: every module's place.
+        is_in_place: the weights are used as they are stored.
+    """
+    tiers = {layer.tier for layer in layers}
+    if Tier.DISK not in tiers:
+        return ()
+    if is_in_place and not tiers & {Tier.GPU, Tier.STREAM}:
+        return (
+            "What lies on the disk is read ahead, past the page cache, while what comes before it computes.",
+        )
+    why = "beside a GPU" if is_in_place else "since loading has to convert its weights"
+    return (f"What lies on the disk is read by accelerate's hooks, one tensor after the other, {why}.",)
+
+
 def why_offloaded(devices: Iterable[DevicePlan], weight_bytes: int, fits: Fits) -> tuple[str, ...]:
     """Why not everything lies on the GPUs; empty where it does, or where there are none."""
     gpus = [device for device in devices if device.device.startswith("gpu")]
@@ -124,7 +142,7 @@ def reserve_sentences(devices: Sequence[DevicePlan], chunk: int, *, is_measured:
     source = "measured here" if is_measured else "usual figures, never measured here"
     return (
         f"Activations take {peaks}: the peak of {chunk} prompt tokens computed at once, and, where modules "
-        "rest elsewhere, the largest of them at work.",
+        "rest elsewhere, the largest of them at work or read ahead.",
         f"The runtime takes {runtimes}: the engine's process, CUDA contexts, workspaces ({source}).",
     )
 

@@ -13,6 +13,7 @@ from engine.errors import UnsupportedModel
 from engine.plan.built import built_expert_bytes, built_modules
 from engine.plan.cache import PREFILL_CHUNK, activation_bytes, layer_growth
 from engine.plan.explain import gib
+from engine.plan.in_place import converted_bytes, is_in_place
 from engine.plan.module import Module
 from engine.plan.stored import gather, stored_expert_bytes, stored_modules, stored_parameters
 from engine.plan.weights import is_merged, is_unpacked_on_load, weight_itemsize
@@ -35,6 +36,7 @@ class Footprint(Value, frozen=True, kw_only=True):
         caches: what each layer's cache takes, in order.
         peaks: activations from a dry run, ascending; empty takes the closed form.
         step_ops: operations that one decode step dispatches; 0 where no dry run counted them.
+        converted_bytes: of the weights, those that are stored in another dtype.
         is_exact: it comes from a dry run of the model's own class.
     """
 
@@ -48,12 +50,18 @@ class Footprint(Value, frozen=True, kw_only=True):
     caches: tuple[CacheGrowth, ...] = ()
     peaks: tuple[ActivationPeak, ...] = ()
     step_ops: int = 0
+    converted_bytes: int = 0
     is_exact: bool = False
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of all modules, quantized where that was asked for."""
         return sum(module.bytes for module in self.modules)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Without a GPU, what lies on disk or in RAM unpacked is used as it is stored."""
+        return not self.config.quantization and is_in_place(self.modules, self.converted_bytes)
 
     @property
     def largest_bytes(self) -> int:
@@ -142,6 +150,7 @@ def footprint_of(
         caches=_caches(config, blueprint, itemsize),
         peaks=blueprint.peaks if blueprint else (),
         step_ops=blueprint.step_ops if blueprint else 0,
+        converted_bytes=converted_bytes(verdict.tensors, config, itemsize),
         is_exact=blueprint is not None,
     )
 

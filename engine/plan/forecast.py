@@ -35,11 +35,13 @@ class Pace:
             limits: of the machine.
         """
         self._modules = ModuleCosts(footprint, limits)
+        self._is_in_place = footprint.is_in_place
         self._known: dict[tuple[LayerPlacement, str, int], Cost] = {}
 
     def step_seconds(self, layers: Sequence[LayerPlacement], context_tokens: int) -> float:
         """Seconds of one token behind `context_tokens` others."""
-        return HOST_SECONDS + sum(cost.seconds for cost in self.costs(layers, context_tokens))
+        costs = self.costs(layers, context_tokens)
+        return self._passed(layers, costs, sum(cost.working for cost in costs))
 
     def costs(self, layers: Sequence[LayerPlacement], context_tokens: int) -> list[Cost]:
         """What each module takes of one step, in the order of the layers."""
@@ -49,7 +51,14 @@ class Pace:
     def prompt_seconds(self, layers: Sequence[LayerPlacement], tokens: int) -> float:
         """Seconds of a prompt of so many tokens, where nothing is cached."""
         main = main_gpu(layers)
-        return HOST_SECONDS + sum(self._modules.prompt(layer, main, tokens) for layer in layers)
+        seconds = sum(self._modules.prompt(layer, main, tokens) for layer in layers)
+        return self._passed(layers, self.costs(layers, tokens // 2), seconds)
+
+    def _passed(self, layers: Sequence[LayerPlacement], costs: Sequence[Cost], seconds: float) -> float:
+        """Seconds of one pass with so many of work; what is read ahead of it takes none of its own."""
+        disk = sum(cost.disk for cost in costs)
+        reads_ahead = self._is_in_place and not main_gpu(layers)
+        return HOST_SECONDS + (max(disk, seconds) if reads_ahead else disk + seconds)
 
     def _cost(self, layer: LayerPlacement, main: str, context_tokens: int) -> Cost:
         key = (layer, main, context_tokens)
@@ -81,7 +90,7 @@ def forecast_of(
     learned = limits.learned.get(ratio_key(footprint, layers)) if limits.learned else None
     step, load = learned or (1.0, 1.0)
     return Forecast(
-        decode_tps=1 / (step * (HOST_SECONDS + sum(cost.seconds for cost in half))),
+        decode_tps=1 / (step * pace.step_seconds(layers, context_window // 2)),
         decode_tps_empty=1 / (step * pace.step_seconds(layers, 0)),
         decode_tps_full=1 / (step * pace.step_seconds(layers, context_window)),
         time_to_first_token=pace.prompt_seconds(layers, prompt),

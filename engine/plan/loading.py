@@ -47,12 +47,24 @@ def load_seconds(
 
 
 def _reading_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
-    """Read the files ahead, and touch them; where all lies on disk, only the forwards read."""
+    """Read what rests in RAM, directly where it is used as it is stored; else read the files, and touch them.
+
+    Where all lies on disk, only the forwards read.
+    """
     if all(layer.tier is Tier.DISK for layer in layers):
         return 0.0
+    if _is_read_directly(footprint, layers):
+        return sum(layer.bytes for layer in layers if layer.tier is Tier.CPU) / limits.disk_bandwidth
     size = sum(module.plain_bytes for module in footprint.modules)
     reader = min(limits.read_bandwidth, limits.disk_bandwidth)
     return size / reader + size / limits.cached_bandwidth
+
+
+def _is_read_directly(footprint: Footprint, layers: Sequence[LayerPlacement]) -> bool:
+    """Without a GPU and unpacked; beside modules on disk, nothing is packed."""
+    tiers = {layer.tier for layer in layers}
+    is_plain = footprint.quantization is Quantization.NONE or Tier.DISK in tiers
+    return is_plain and footprint.is_in_place and tiers <= {Tier.CPU, Tier.DISK}
 
 
 def _stacking_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from engine.blueprints import CacheGrowth
 from engine.plan.footprint import Footprint
+from engine.plan.in_place import ring_bytes
 from engine.plan.module import Module
 from engine.plan.runtime import (
     cache_gap_bytes,
@@ -42,6 +43,8 @@ class Need:
         self.kv |= {name: cached_bytes(growth, context_window) for name, growth in growths.items()}
         self.kv_bytes = sum(self.kv.values())
         self.activation_bytes = footprint.activation_bytes(context_window)
+        self._is_in_place = footprint.is_in_place
+        self._tied = frozenset(module.tied_to for module in footprint.modules)
         self.cpu_chunk = cpu_chunk(footprint, context_window)
         on_gpu = footprint.activation_bytes(context_window, gpu=True)
         self.gpu_activation_bytes = on_gpu or self.activation_bytes
@@ -49,13 +52,13 @@ class Need:
     def cpu_reserve_bytes(self, on_disk: Sequence[Module]) -> int:
         """What RAM holds beside weights and cache where the CPU computes everything.
 
-        Beside modules on disk: the largest chunk, and the one module that is being read. Without any:
+        Beside modules on disk: the largest chunk, and what is read ahead of them. Without any:
         a chunk, or whatever loading holds for a moment beyond what comes to rest there.
         """
         if on_disk:
             gaps = chunk_gap_bytes(self.footprint, self.activation_bytes) + cache_gap_bytes(self.kv_bytes)
             gaps += kernel_bytes(self.footprint)
-            return self.activation_bytes + gaps + max(module.plain_bytes for module in on_disk)
+            return self.activation_bytes + gaps + self.read_ahead_bytes(on_disk)
         footprint = self.footprint
         chunk = footprint.activation_bytes(self.context_window, chunk_tokens=self.cpu_chunk)
         chunk += chunk_gap_bytes(footprint, chunk)
@@ -63,6 +66,12 @@ class Need:
         chunk += cache_gap_bytes(self.kv_bytes) + kernel_bytes(footprint)
         loading = loading_bytes(self.modules, footprint.quantization)
         return max(chunk, loading - footprint.weight_bytes - self.kv_bytes)
+
+    def read_ahead_bytes(self, on_disk: Sequence[Module]) -> int:
+        """What the CPU holds of modules on disk: a ring of the largest, or the one that a hook fetches."""
+        if not self._is_in_place:
+            return max((module.plain_bytes for module in on_disk), default=0)
+        return ring_bytes(on_disk, self._tied)
 
 
 def cache_growths(footprint: Footprint) -> dict[str, CacheGrowth]:

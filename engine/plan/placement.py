@@ -128,6 +128,7 @@ def _reasons(chooser: Chooser, way: Filling, window: int) -> tuple[str, ...]:
     main_list = frozenset(module.name for module in footprint.modules if module.layer is not None)
     return (
         *explain.where_layers_go(way.layers, main_list),
+        *explain.disk_sentence(way.layers, is_in_place=footprint.is_in_place),
         *explain.why_offloaded(way.devices, footprint.weight_bytes, way.fits),
         *explain.tier_sentences(way.layers),
         *explain.strategy_sentence(chooser.strategy, way.fits, len(devices.gpus)),

@@ -66,6 +66,20 @@ def _free_huge_bytes() -> int:
     return sum(pages) * ALIGNMENT
 
 
+class _File(NamedTuple):
+    """A file that is open.
+
+    Attributes:
+        descriptor: of it.
+        bytes: its length when it was opened.
+        changed_at: when it had been written to last, in nanoseconds.
+    """
+
+    descriptor: int
+    bytes: int
+    changed_at: int
+
+
 class Read:
     """Reads into one buffer, under way."""
 
@@ -115,22 +129,27 @@ class FileReader:
         """
         self._is_direct = is_direct
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="disk")
-        self._files: dict[Path, int] = {}
+        self._files: dict[Path, _File] = {}
 
     def read(self, extents: Iterable[Extent], memory: memoryview) -> Read:
-        """Queue the extents of one buffer: all, or none where a file cannot be opened."""
+        """Queue the extents of one buffer: all, or none where a file cannot be opened.
+
+        Raises:
+            DamagedCheckpoint: a file was written to since it was opened.
+            EngineFault: one cannot be opened.
+        """
         parts = [(self._descriptor(extent.file), part) for extent in extents for part in _parts(extent)]
         return Read([self._queue(descriptor, part, memory) for descriptor, part in parts])
 
     def holds(self, extent: Extent) -> bool:
-        """Say whether the file is still long enough."""
+        """Say whether the file is still long enough; raises as `read` does."""
         return os.fstat(self._descriptor(extent.file)).st_size >= extent.start + extent.length
 
     def close(self) -> None:
         """Wait for what is under way, and close the files."""
         self._threads.shutdown(cancel_futures=True)
-        for descriptor in self._files.values():
-            os.close(descriptor)
+        for file in self._files.values():
+            os.close(file.descriptor)
         self._files.clear()
 
     def _queue(self, descriptor: int, part: Extent, memory: memoryview) -> Future[int]:
@@ -138,12 +157,13 @@ class FileReader:
         return self._threads.submit(_fill, descriptor, part, target)
 
     def _descriptor(self, file: Path) -> int:
-        if file not in self._files:
-            try:
-                self._files[file] = _opened(file, is_direct=self._is_direct)
-            except OSError as error:
-                raise _unreadable(file, error) from error
-        return self._files[file]
+        try:
+            if file not in self._files:
+                self._files[file] = _seen(_opened(file, is_direct=self._is_direct))
+            _require_unchanged(file, self._files[file])
+        except OSError as error:
+            raise _unreadable(file, error) from error
+        return self._files[file].descriptor
 
 
 def _is_read(part: Future[int]) -> bool:
@@ -173,6 +193,20 @@ def _fill(descriptor: int, part: Extent, target: memoryview) -> int:
             )
         done = reached
     return part.length
+
+
+def _seen(descriptor: int) -> _File:
+    status = os.fstat(descriptor)
+    return _File(descriptor, status.st_size, status.st_mtime_ns)
+
+
+def _require_unchanged(path: Path, file: _File) -> None:
+    """Refuse what was written to; where it has become shorter, reading says so."""
+    now = _seen(file.descriptor)
+    if now.bytes >= file.bytes and now.changed_at != file.changed_at:
+        raise DamagedCheckpoint(
+            f"{path.name} has changed while it is in use.", "Load the model again: it is another one now."
+        )
 
 
 def _unreadable(file: Path, error: OSError) -> EngineFault:

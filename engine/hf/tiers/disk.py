@@ -9,11 +9,13 @@ from typing import NamedTuple
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from engine.hf.heap import release_pages
 from engine.hf.protocols import CausalModel
 from engine.hf.tiers.direct import FileReader
 from engine.hf.tiers.images import Image, Region, image_of, mapped_regions
 from engine.hf.tiers.residency import PageCache
-from engine.hf.tiers.ring import SLOTS, Ring
+from engine.hf.tiers.ring import Ring
+from engine.plan.in_place import SLOTS
 
 
 class _Member(NamedTuple):
@@ -27,7 +29,8 @@ class DiskTier:
     """Feeds a model's modules from its files; engine thread only.
 
     Outside of its forward a parameter is a view of the mapped file: correct, and slow. Embeddings
-    stay so, since a forward needs a few rows of them.
+    stay so, since a forward needs a few rows of them. Pages that were used where they are mapped leave
+    the process behind their forward: it never holds more of the tier than the plan reserves.
 
     Attributes:
         names: of the parameters that rest on disk.
@@ -42,12 +45,16 @@ class DiskTier:
         self._reader = FileReader()
         self._cache = PageCache()
         streamed = [member for member in members if not isinstance(member.module, torch.nn.Embedding)]
-        self._ring = Ring([member.image for member in streamed], self._reader, self._cache, slots)
+        images = [member.image for member in streamed]
+        self._ring = Ring(images, self._reader, self._cache, slots, _let_go)
         self.buffer_bytes = self._ring.buffer_bytes
         self._hooks: list[RemovableHandle] = [whole.register_forward_pre_hook(self._begin)]
         for index, member in enumerate(streamed):
             self._hooks.append(member.module.register_forward_pre_hook(partial(self._enter, index)))
             self._hooks.append(member.module.register_forward_hook(self._leave))
+        for member in members:
+            if isinstance(member.module, torch.nn.Embedding):
+                self._hooks.append(member.module.register_forward_hook(partial(_let_go, member.image)))
 
     @classmethod
     def attach(cls, model: CausalModel, paths: Iterable[str], slots: int = SLOTS) -> DiskTier | None:
@@ -94,6 +101,10 @@ class DiskTier:
 
     def _leave(self, *_: object) -> None:
         self._ring.leave()
+
+
+def _let_go(image: Image, *_: object) -> None:
+    release_pages(view.home for view in image.views)
 
 
 def _member(module: torch.nn.Module, kept: set[int], regions: Sequence[Region]) -> _Member | None:

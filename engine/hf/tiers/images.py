@@ -10,11 +10,10 @@ from typing import NamedTuple
 import torch
 
 from engine.hf.tiers.direct import ALIGNMENT, Extent, aligned
+from engine.plan.in_place import KEPT_SHARE
 
 GAP_BYTES = 1 << 20
 """Between two tensors, below which both are read at once."""
-KEPT_SHARE = 0.01
-"""Of a module's bytes: so much may have been converted while loading, and stays in RAM."""
 
 
 class Region(NamedTuple):

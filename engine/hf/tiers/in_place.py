@@ -9,7 +9,7 @@ import torch
 
 from engine.checkpoint import StoredTensor
 from engine.hf.protocols import CausalModel
-from engine.hf.tiers.images import KEPT_SHARE
+from engine.plan.in_place import KEPT_SHARE
 
 TORCH_DTYPES = {
     "F64": torch.float64,

@@ -18,7 +18,13 @@ _log = logging.getLogger(__name__)
 
 
 class TensorLink(Link, Protocol):
-    """A link that copies real blocks."""
+    """A link that copies real blocks.
+
+    Attributes:
+        refused: blocks whose pages could not be locked.
+    """
+
+    refused: int
 
     def hold(self, layer: int, block: torch.Tensor) -> None:
         """Take a layer's block of RAM (uint8), filled."""
@@ -29,6 +35,8 @@ class TensorLink(Link, Protocol):
 
 class CpuLink:
     """Copies at once, within RAM: the same decisions and the same bytes, without a GPU."""
+
+    refused = 0
 
     def __init__(self, buffers: Sequence[torch.Tensor]) -> None:
         """Take the buffers, uint8, each at least as long as the longest block."""
@@ -68,6 +76,7 @@ class CudaLink:
         self._released = _events(len(buffers))
         self._blocks: dict[int, torch.Tensor] = {}
         self._locked: list[torch.Tensor] = []
+        self.refused = 0
 
     def hold(self, layer: int, block: torch.Tensor) -> None:
         """Take a layer's block and lock its pages.
@@ -78,6 +87,7 @@ class CudaLink:
         if _page_lock(block, self._device):
             self._locked.append(block)
         else:
+            self.refused += 1
             _log.warning("The driver does not lock the pages of layer %d: it is copied slowly.", layer)
 
     def copy(self, layer: int, buffer: int) -> None:

@@ -9,8 +9,8 @@ from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel
 from engine.hf.tiers.disk import DiskTier
 from engine.hf.tiers.in_place import InPlace, in_place
-from engine.hf.tiers.ring import SLOTS
 from engine.hf.tiers.slabs import Slabs
+from engine.plan.in_place import SLOTS
 from engine.values import LoadStage, Placement, Tier
 
 

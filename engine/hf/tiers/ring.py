@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 
 from engine.hf.tiers.direct import Extent, aligned_memory
 from engine.hf.tiers.images import Image, bound_view
-
-SLOTS = 3
-"""One in use, two under way: a disk's queue never runs dry between two modules."""
+from engine.plan.in_place import SLOTS
 
 
 class Reading(Protocol):
@@ -78,7 +76,14 @@ class _Entry(NamedTuple):
 class Ring:
     """Modules in the order of use; one keeps its buffer until it is left or the next is entered."""
 
-    def __init__(self, images: Sequence[Image], reader: Reader, cache: Cache, slots: int = SLOTS) -> None:
+    def __init__(
+        self,
+        images: Sequence[Image],
+        reader: Reader,
+        cache: Cache,
+        slots: int = SLOTS,
+        let_go: Callable[[Image], None] = lambda _: None,
+    ) -> None:
         """Reserve the buffers; nothing is read before the first `enter`.
 
         Args:
@@ -86,10 +91,12 @@ class Ring:
             reader: reads them.
             cache: knows those that are used where they are mapped.
             slots: buffers, at least 2 where there are 2 modules.
+            let_go: is told each module that was used where it is mapped.
         """
         self._images = images
         self._reader = reader
         self._cache = cache
+        self._let_go = let_go
         self._free = [_Slot(size, images) for size in slot_sizes((i.bytes for i in images), slots)]
         self._depth = len(self._free)
         self.buffer_bytes = sum(slot.bytes for slot in self._free)
@@ -141,6 +148,8 @@ class Ring:
             entry, self._used = self._used, None
             for view in self._images[entry.member].views:
                 view.parameter.data = view.home
+            if entry.slot is None:
+                self._let_go(self._images[entry.member])
             self._give_back(entry)
 
     def _give_back(self, entry: _Entry) -> None:

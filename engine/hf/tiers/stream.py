@@ -99,6 +99,11 @@ class StreamTier:
         return sum(layout.nbytes for layout in self._layouts.values())
 
     @property
+    def refused(self) -> int:
+        """Layers whose pages the driver does not lock: their copies are slow."""
+        return self._link.refused if self._link else 0
+
+    @property
     def device_bytes(self) -> int:
         """Bytes of the buffers on the device."""
         return sum(buffer.nbytes for buffer in self._buffers)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.hf.decode import CHUNK_SECONDS, CHUNK_SIZES, FIRST_CHUNK, SLOW_STEP_SECONDS, ChunkPace
+from engine.hf.decode import CHUNK_SECONDS, CHUNK_SIZES, FIRST_CHUNK, ChunkPace
+from engine.hf.ways import SLOW_STEP_SECONDS
 
 
 @pytest.mark.parametrize("per_token", [1e-5, 1e-4, 3e-4, 7e-4, 2e-3, 1e-2])

@@ -16,6 +16,7 @@ import torch
 from engine.checkpoint import inspect_folder
 from engine.errors import DoesNotFit
 from engine.plan import footprint_of, place
+from engine.plan.in_place import SLOTS
 from engine.values import BudgetRequest, FinishReason, Fits, Placement, Quantization, Tier
 from tests import tiny_models
 from tests.engine.hf.talk import Talk, in_ram
@@ -40,11 +41,11 @@ def answered(talk: Talk) -> Answer:
 def ram_for_some_layers(
     folder: Path, budgets: BudgetRequest, quantization: Quantization = Quantization.NONE
 ) -> BudgetRequest:
-    """Budgets that leave RAM for what has to lie there, and for about half of the weights."""
+    """Budgets that leave RAM for what has to lie there, for what is read ahead, and for some weights."""
     placed = place(folder, budgets=budgets, quantization=quantization)
     (ram,) = (device for device in placed.devices if device.device == "ram")
     largest = max(layer.bytes for layer in place(folder, budgets=budgets).layers)
-    some = ram.predicted_bytes - ram.weight_bytes // 2 + largest
+    some = ram.predicted_bytes - ram.weight_bytes // 2 + SLOTS * largest
     return BudgetRequest(ram_bytes=min(some, ram.predicted_bytes - 1), disk_folder=budgets.disk_folder)
 
 

@@ -100,20 +100,57 @@ def test_keys_in_float32_cost_more_than_fused_attention() -> None:
     assert seconds(stepwise, Tier.CPU) != seconds(fused, Tier.CPU)
 
 
-def test_a_disk_whose_pages_are_cached_is_faster_than_one_that_is_read() -> None:
-    footprint = model()
+def test_a_disk_whose_pages_are_cached_is_faster_than_one_that_is_read_where_hooks_fetch_them() -> None:
+    footprint = model(rewritten_bytes=90 * MIB)
     cold = limits(page_cache_bytes=GIB // 2)
     assert seconds(footprint, Tier.DISK) < 0.5 * seconds(footprint, Tier.DISK, told=cold)
 
 
 def test_mapped_weights_that_do_not_fit_are_read_again_for_each_token() -> None:
-    footprint = model(layers=40)
+    footprint = model(layers=40, rewritten_bytes=90 * MIB)
     cold = limits(page_cache_bytes=1 * GIB)
     assert seconds(footprint, Tier.CPU, told=cold) > 3 * seconds(footprint, Tier.CPU)
+    own = model(layers=40)
+    assert seconds(own, Tier.CPU, told=cold) == seconds(own, Tier.CPU)
+
+
+def test_what_is_read_ahead_takes_the_disk_or_the_work_whichever_is_longer() -> None:
+    footprint = model(layers=40)
+    size = sum(m.plain_bytes for m in footprint.modules if m.name != "model.embed_tokens")
+    in_ram = seconds(footprint, Tier.CPU)
+    assert seconds(footprint, Tier.DISK, told=limits(disk_bandwidth=1e9)) == pytest.approx(
+        HOST_SECONDS + size / 1e9, rel=1e-3
+    )
+    assert seconds(footprint, Tier.DISK, told=limits(disk_bandwidth=1e12)) == pytest.approx(in_ram)
+
+
+def test_what_is_read_ahead_is_read_whole_whatever_experts_are_chosen() -> None:
+    dense = model()
+    sparse = [m if m.layer is None else msgspec.structs.replace(m, active_share=0.25) for m in dense.modules]
+    footprint = msgspec.structs.replace(dense, modules=tuple(sparse))
+    told = limits(disk_bandwidth=1e9)
+    assert seconds(footprint, Tier.DISK, told=told) == pytest.approx(seconds(dense, Tier.DISK, told=told))
+
+
+def test_a_tied_head_on_disk_reads_the_embedding_whole() -> None:
+    own, tied = model(outer_bytes=500 * MIB), model(outer_bytes=500 * MIB, tied=True)
+    told = limits(disk_bandwidth=1e9)
+    assert seconds(tied, Tier.DISK, told=told) == pytest.approx(seconds(own, Tier.DISK, told=told))
+
+
+def test_a_load_reads_only_what_rests_in_ram_past_the_page_cache() -> None:
+    footprint = model(layers=40)
+    told = limits(disk_bandwidth=1e9, op_seconds=0.0, linear_bandwidth={"bfloat16": 1e15})
+    layers = layers_of(footprint, *[Tier.CPU] * 21, Tier.DISK)
+    in_ram = sum(layer.bytes for layer in layers if layer.tier is Tier.CPU)
+    on_disk = sum(layer.bytes for layer in layers) - in_ram
+    load = forecast_of(footprint, layers, WINDOW, told).load_seconds
+    assert load == pytest.approx((in_ram + on_disk) / 1e9, rel=0.05)  # the disk's part by its warm-up
 
 
 def test_many_tensors_in_a_file_make_each_of_them_slower_to_open() -> None:
-    few, many = model(layers=8), model(layers=80, layer_bytes=10 * MIB)
+    few = model(layers=8, rewritten_bytes=90 * MIB)
+    many = model(layers=80, layer_bytes=10 * MIB, rewritten_bytes=9 * MIB)
     told = limits(tensor_seconds=1.0)
     assert seconds(many, Tier.DISK, told=told) > 50 * seconds(few, Tier.DISK, told=told)
 

@@ -7,9 +7,10 @@ import pytest
 
 from engine.errors import DoesNotFit
 from engine.plan import require_real_devices
+from engine.plan.need import Need
 from engine.plan.runtime import CUDA_RAM_BYTES, GPU_RUNTIME_BYTES, RAM_RUNTIME_BYTES
 from engine.values import Budget, Fits, Placement, Quantization, Strategy, Tier
-from tests.engine.plan.making import LAYERS, MIB, PLENTY, budgets, model, placed, tiers
+from tests.engine.plan.making import GIB, LAYERS, MIB, PLENTY, budgets, model, placed, tiers
 
 
 def test_without_a_gpu_everything_lies_in_ram_and_the_cpu_computes() -> None:
@@ -172,3 +173,17 @@ def test_a_placement_crosses_the_wire() -> None:
 def test_two_hundred_layers_on_eight_gpus_are_placed_at_once(layers: int) -> None:
     placement = placed(model(layers=layers), budgets((GPU_RUNTIME_BYTES + 900 * MIB,) * 8))
     assert len(placement.layers) == layers + 3
+
+
+def test_a_large_embedding_on_disk_needs_no_room_to_be_read_ahead() -> None:
+    footprint = model(100 * MIB, outer_bytes=2 * GIB)
+    head = [
+        m if m.name != "lm_head" else msgspec.structs.replace(m, bytes=MIB, plain_bytes=MIB)
+        for m in footprint.modules
+    ]
+    footprint = msgspec.structs.replace(footprint, modules=tuple(head))
+    need = Need(footprint, 512)
+    room = RAM_RUNTIME_BYTES + need.kv_bytes + need.cpu_reserve_bytes(need.modules)
+    assert room < 2 * GIB
+    assert placed(footprint, budgets(ram=room), 512).fits is Fits.DISK
+    assert placed(footprint, budgets(ram=room - 1), 512).fits is Fits.NO

@@ -90,13 +90,25 @@ def test_a_load_that_peaks_above_the_conversation_is_reserved() -> None:
     assert quiet_need.cpu_reserve_bytes(()) < need.cpu_reserve_bytes(())
 
 
-def test_beside_the_disk_the_largest_chunk_its_gaps_and_one_module_are_reserved() -> None:
-    need = Need(model(100 * MIB, **EAGER), 8192)
+@pytest.mark.parametrize(
+    ("rewritten", "held"), [(0, 3 * 100 * MIB), (90 * MIB, 100 * MIB)], ids=["a ring", "one by hooks"]
+)
+def test_beside_the_disk_the_largest_chunk_its_gaps_and_what_is_read_ahead_are_reserved(
+    rewritten: int, held: int
+) -> None:
+    need = Need(model(100 * MIB, rewritten_bytes=rewritten, **EAGER), 8192)
     on_disk = [module for module in need.modules if module.layer is not None][4:]
     gaps = chunk_gap_bytes(need.footprint, need.activation_bytes) + cache_gap_bytes(need.kv_bytes)
     gaps += kernel_bytes(need.footprint)
     assert gaps > 0
-    assert need.cpu_reserve_bytes(on_disk) == need.activation_bytes + gaps + 100 * MIB
+    assert need.cpu_reserve_bytes(on_disk) == need.activation_bytes + gaps + held
+
+
+def test_an_embedding_on_disk_takes_no_ring_unless_a_head_shares_it() -> None:
+    for is_tied, held in ((False, 0), (True, 900 * MIB)):
+        need = Need(model(outer_bytes=900 * MIB, tied=is_tied), 8192)
+        assert need.read_ahead_bytes(need.modules[:1]) == held
+        assert need.read_ahead_bytes(need.modules) == 900 * MIB + 200 * MIB
 
 
 def test_without_the_disk_the_chunk_of_the_cpu_and_its_gaps_are_reserved() -> None:
@@ -159,9 +171,9 @@ def test_a_plan_for_the_cpu_tells_its_chunk_and_one_for_a_gpu_the_largest() -> N
 
 
 def test_chunks_stay_large_beside_modules_on_disk() -> None:
-    footprint = model(400 * MIB, **EAGER)
+    footprint = model(400 * MIB, layers=24, **EAGER)
     need = Need(footprint, 8192)
-    room = RAM_RUNTIME_BYTES + need.kv_bytes + need.activation_bytes + 800 * MIB
+    room = RAM_RUNTIME_BYTES + need.kv_bytes + need.cpu_reserve_bytes(need.modules) + 800 * MIB
     placement = placed(footprint, budgets(ram=room), 8192)
     assert Tier.DISK in {entry.tier for entry in placement.layers}
     assert placement.prefill_chunk == CHUNKS[0]

@@ -19,11 +19,13 @@ from engine.errors import DamagedCheckpoint, LoadCancelled
 from engine.events import Event, LoadProgress
 from engine.hf import load as hf_load
 from engine.hf.backend import HFBackend
+from engine.hf.dryrun import dry_run
 from engine.hf.tiers import slabs
 from engine.hf.tiers.direct import Read
 from engine.hf.tiers.in_place import InPlace, in_place
 from engine.hf.tiers.residency import PageCache
-from engine.values import LoadStage, ModelRef
+from engine.plan import footprint_of, place
+from engine.values import LoadStage, ModelRef, Strategy, Tier
 from tests import tiny_models
 from tests.engine.hf.talk import Talk, in_ram, never, on_disk
 
@@ -150,6 +152,25 @@ def test_what_is_stored_as_it_is_computed_is_found_whatever_it_is_called(family:
     assert set(whole.ram_tensors) == set(inspect_folder(folder).tensors)
 
 
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_the_plan_knows_without_torch_what_can_be_used_as_it_is_stored(family: str) -> None:
+    folder = tiny_models.checkpoint(family)
+    for blueprint in (None, dry_run(folder)):
+        footprint = footprint_of(inspect_folder(folder), blueprint=blueprint)
+        assert footprint.is_in_place is (found(folder) is not None)
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_the_plan_says_before_what_the_load_says_of_hooks(family: str, tmp_path: Path) -> None:
+    folder = tiny_models.checkpoint(family)
+    everything = (("", "disk"),)
+    plan = place(folder, strategy=Strategy.CUSTOM, device_map=everything)
+    loaded = Talk(folder, on_disk("model.layers", range(4), tmp_path, others=Tier.DISK))
+    told = [any("accelerate" in line for line in lines) for lines in (plan.reasons, loaded.loaded.notes)]
+    assert told == [family == "mixtral"] * 2
+    loaded.backend.unload()
+
+
 def test_experts_that_must_be_stacked_are_not_in_place() -> None:
     assert found(tiny_models.checkpoint("mixtral")) is None
 
@@ -160,6 +181,7 @@ def test_weights_of_another_dtype_are_not_in_place(tmp_path: Path) -> None:
     halved = {name: tensor.half() for name, tensor in load_file(file).items()}
     save_file(halved, file, metadata={"format": "pt"})
     assert found(folder) is None
+    assert not footprint_of(inspect_folder(folder)).is_in_place
     talk = Talk(folder, on_disk("model.layers", range(4), tmp_path / "offload"))
     assert any("accelerate" in note for note in talk.loaded.notes)
     talk.backend.unload()
