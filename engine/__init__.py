@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.checkpoint import Verdict, inspect_folder, look_at
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
-    from engine.hub.download import Download
+    from engine.hub.download import Download, discard_download
     from engine.hub.repositories import parse_repository
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
     from engine.plan import Footprint, footprint_of, live_budgets, place, placement_for
@@ -45,6 +45,7 @@ _LATE = {
     "TrainingEstimate": "engine.plan.training",
     "TrainingKind": "engine.plan.training",
     "Verdict": "engine.checkpoint",
+    "discard_download": "engine.hub.download",
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
     "inspect_folder": "engine.checkpoint",
@@ -77,6 +78,7 @@ __all__ = [
     "TrainingKind",
     "Verdict",
     "commands",
+    "discard_download",
     "downloads",
     "errors",
     "events",

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from engine.downloads import Repository
-from engine.hub.client import Cache, makes_ref
+from engine.hub.client import Cache
 from engine.hub.listing import Listing, RemoteFile
 from engine.hub.places import (
     HUGGINGFACE_DEFAULT,
@@ -16,6 +16,7 @@ from engine.hub.places import (
     huggingface_caches,
     modelscope_base,
     modelscope_caches,
+    ref_at,
 )
 from engine.hub.verify import git_digest
 from engine.values import Hub, ModelRef
@@ -57,7 +58,7 @@ class HuggingFaceCache:
         snapshot = self._folder / "snapshots" / listing.revision
         self._link(snapshot, names)
         self._name(listing.revision)
-        return makes_ref(self._repository, snapshot, listing.revision)
+        return ref_at(snapshot)
 
     def _link(self, snapshot: Path, names: dict[str, str]) -> None:
         links = self._folder / f".links-{snapshot.name}"
@@ -117,7 +118,7 @@ class ModelScopeCache:
             (path for folder in (self._folder, *older) if (path := folder / file.path).is_file()), None
         )
 
-    def install(self, files: dict[str, Path], listing: Listing) -> ModelRef:
+    def install(self, files: dict[str, Path], listing: Listing) -> ModelRef:  # noqa: ARG002 - of the protocol
         """Rename the folder of files to its place; one that is there makes room first."""
         staged = _common_folder(files)
         self._folder.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +128,7 @@ class ModelScopeCache:
             os.rename(self._folder, before)
         os.rename(staged, self._folder)
         shutil.rmtree(before, ignore_errors=True)
-        return makes_ref(self._repository, self._folder, listing.revision)
+        return ref_at(self._folder)
 
 
 def _common_folder(files: dict[str, Path]) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from engine.downloads import Repository
 from engine.hub.listing import Listing, RemoteFile
 from engine.values import ModelRef
 
@@ -41,11 +40,3 @@ class Cache(Protocol):
             files: by their path in the repository, on the disk of the cache.
             listing: what they are of.
         """
-
-
-def makes_ref(repository: Repository, folder: Path, revision: str) -> ModelRef:
-    """What a model is called once it is installed."""
-    name = f"{repository.repo_id}@{repository.revision}" if repository.revision else repository.repo_id
-    return ModelRef(
-        name=name, folder=folder, hub=repository.hub, repo_id=repository.repo_id, revision=revision
-    )

@@ -48,7 +48,7 @@ class Download:
         self._on_event = on_event
         self._wish: AnyDownloadEvent | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # a signal may come while the same thread stops it
         self._thread = threading.Thread(target=self._run, name="download", daemon=True)
 
     def start(self) -> None:
@@ -96,7 +96,7 @@ class Download:
             if stream is not None:
                 stream.close()
         if isinstance(wish, DownloadCancelled) and not _is_installed(end):
-            Staging(cache_of(self.repository).root, self.repository).discard()
+            discard_download(self.repository)
         self._on_event(_last(end, wish, code))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -131,6 +131,11 @@ class Download:
                 else:
                     self._on_event(event)
         return end
+
+
+def discard_download(repository: Repository) -> None:
+    """Remove what a download that was paused has fetched; one that another process runs is left alone."""
+    Staging(cache_of(repository).root, repository).discard()
 
 
 def _is_installed(end: AnyDownloadEvent | None) -> bool:

@@ -130,7 +130,8 @@ class Fetch:
             self._emit(progress)
 
     def _install(self, choice: Choice, listing: Listing, *, fetched_bytes: int) -> None:
-        self._emit(DownloadProgress(stage=DownloadStage.INSTALL))
+        self._tally.begin_installing()
+        self._emit_progress(at_once=True)
         files = {file.path: self._staging.place(file) for file in choice.wanted}
         model = self._cache.install(files, listing)
         self._staging.discard()

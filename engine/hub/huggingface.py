@@ -1,4 +1,4 @@
-"""Hugging Face's own library lists and fetches; only the process of a download imports this."""
+"""Hugging Face's own library lists and fetches; only a download's process imports this."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from engine.hub.listing import Listing, RemoteFile, checked, remote_file
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LIST_SECONDS = 60.0
+_CHUNK_BYTES = 256 * 1024
 
 
 class HuggingFaceClient:
@@ -24,8 +25,10 @@ class HuggingFaceClient:
 
     def list(self) -> Listing:
         """Ask for the files of the revision's commit."""
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, constants
 
+        # Its own 10 MiB reach the disk at once, and a slow line would look like a silent one.
+        constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
         found = HfApi().model_info(
             self._repository.repo_id,
             revision=self._repository.revision or None,

@@ -1,4 +1,4 @@
-"""ModelScope's download layer, modelscope_hub, lists and fetches; only the process of a download imports this.
+"""ModelScope's download layer, modelscope_hub, lists and fetches; only a download's process imports this.
 
 `modelscope` itself is never imported: it brings torch, and functions that run a repository's code.
 """

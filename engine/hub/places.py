@@ -39,6 +39,15 @@ def all_places(folders: tuple[Path, ...]) -> Iterator[ModelRef]:
             yield ref
 
 
+def ref_at(folder: Path) -> ModelRef:
+    """The model in a folder of a hub's cache, as the list calls it."""
+    return next((ref for ref in all_places(()) if ref.folder == folder), _folder_ref(folder))
+
+
+def _folder_ref(folder: Path) -> ModelRef:
+    return ModelRef(name=folder.name or str(folder), folder=folder)
+
+
 def _candidates(folders: tuple[Path, ...]) -> Iterator[ModelRef]:
     yield guide()
     for folder in folders:
@@ -51,7 +60,7 @@ def _candidates(folders: tuple[Path, ...]) -> Iterator[ModelRef]:
 def _given(folder: Path) -> Iterator[ModelRef]:
     """The folder itself, its children, and the children of those that are no models."""
     if _is_model(folder):
-        yield ModelRef(name=folder.name, folder=folder)
+        yield _folder_ref(folder)
         return
     for child in _children(folder):
         if _is_model(child):
@@ -103,7 +112,7 @@ def _refs(repository: Path) -> dict[str, str]:
 
 
 def _snapshots(repository: Path, hub: Hub, repo_id: str, refs: dict[str, str]) -> Iterator[ModelRef]:
-    """The default branch's snapshot, else the latest, bears the name alone; other models add their revision."""
+    """The default branch's snapshot, else the latest, bears the name alone; others add their revision."""
     snapshots = _children(repository / "snapshots")
     defaults = {HUGGINGFACE_DEFAULT, MODELSCOPE_DEFAULT}
     best = max(

@@ -39,6 +39,10 @@ class Tally:
         """What is not done is fetched from here on."""
         self._stage = DownloadStage.FETCH
 
+    def begin_installing(self) -> None:
+        """All files are done."""
+        self._stage = DownloadStage.INSTALL
+
     def finish(self, file: RemoteFile) -> None:
         """The file is right and in its place."""
         with self._lock:
