@@ -30,7 +30,7 @@ _STAGES = {
 
 
 def progress_words(progress: DownloadProgress) -> str:
-    """One line: "fetching 1.2 / 15.3 GiB · 45 MB/s · 5 min 20 s left · model-00001-of-00004.safetensors 34 %"."""
+    """One line: "fetching 1.2 / 15.3 GiB · 45 MB/s · 5 min 20 s left · model.safetensors 34 %"."""
     parts = [_STAGES[progress.stage]]
     if progress.total_bytes and progress.stage is not DownloadStage.LIST:
         parts[0] += f" {format_used(progress.done_bytes, progress.total_bytes)}"
@@ -73,7 +73,7 @@ class Downloading:
         end: how the last one ended; None while it runs.
     """
 
-    def __init__(self, on_end: Callable[[Repository, AnyDownloadEvent], None]) -> None:
+    def __init__(self, on_end: Callable[[AnyDownloadEvent], None] = lambda _: None) -> None:
         """Begin with none.
 
         Args:
@@ -121,15 +121,9 @@ class Downloading:
             discard_download(self.repository)
             self.end = DownloadCancelled()
 
-    def close(self) -> None:
-        """Pause it, and wait for its process to end."""
-        self.pause()
-        if self._download is not None:
-            self._download.wait(2.0)
-
     def _hear(self, event: AnyDownloadEvent) -> None:
         if isinstance(event, DownloadProgress):
             self.progress = event
-        elif isinstance(event, ENDS) and self.repository is not None:
+        elif isinstance(event, ENDS):
             self.end = event
-            self._on_end(self.repository, event)
+            self._on_end(event)

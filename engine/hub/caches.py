@@ -79,12 +79,12 @@ class HuggingFaceCache:
 
     def _name(self, commit: str) -> None:
         revision = self._repository.revision or HUGGINGFACE_DEFAULT
-        if revision != commit:
-            ref = self._folder / "refs" / revision
-            ref.parent.mkdir(parents=True, exist_ok=True)
-            written = ref.with_name(f".{ref.name}.new")
-            written.write_text(commit, encoding="ascii")
-            os.replace(written, ref)
+        # A commit that was asked for has a name, too: it tells what the person wants from what is old.
+        ref = self._folder / "refs" / revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        written = self._folder / ".ref"
+        written.write_text(commit, encoding="ascii")
+        os.replace(written, ref)
 
 
 def _blob_name(file: RemoteFile, where: Path) -> str:

@@ -21,12 +21,12 @@ from engine.hub.repositories import HUB_NAMES
 from engine.values import Hub
 
 _LOGIN = {
-    Hub.HUGGINGFACE: "Run `hf auth login`, or set HF_TOKEN; then run the same command again.",
-    Hub.MODELSCOPE: "Run `modelscope login`, or set MODELSCOPE_API_TOKEN; then run the same command again.",
+    Hub.HUGGINGFACE: "Run `hf auth login`, or set HF_TOKEN; then get it again.",
+    Hub.MODELSCOPE: "Run `modelscope login`, or set MODELSCOPE_API_TOKEN; then get it again.",
 }
 _MIRROR = {Hub.HUGGINGFACE: "HF_ENDPOINT", Hub.MODELSCOPE: "MODELSCOPE_ENDPOINT"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_RESUMES = "Run the same command again: it goes on from here."
+_RESUMES = "Get it again: it goes on from here."
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _SERVER = 401, 403, 404, 429, 500
 
 
@@ -113,7 +113,7 @@ def _unreachable(repository: Repository) -> HubUnreachable:
 
 def _changed(repository: Repository) -> ChecksumMismatch:
     message = f"{HUB_NAMES[repository.hub]} sends something else than it lists."
-    return ChecksumMismatch(message, "Run the same command again; it may have been changed meanwhile.")
+    return ChecksumMismatch(message, "Get it again; it may have been changed meanwhile.")
 
 
 def _unexpected(error: BaseException, causes: list[BaseException]) -> DownloadError:

@@ -16,7 +16,7 @@ MODELSCOPE_DEFAULT = "master"
 _HUGGINGFACE_PREFIX = "models--"
 MASKED_DOT = "___"
 """What ModelScope's versions up to 1.37 write for a dot in a model's name."""
-_COMMIT_SHOWN = 12
+_COMMIT, _COMMIT_SHOWN = 40, 12
 _NOT_MODELS = ("datasets", "_temp", "temp", "hub", "models", "._____temp")
 
 
@@ -96,7 +96,14 @@ def _huggingface(cache: Path) -> Iterator[ModelRef]:
     for repository in _children(cache):
         if repository.name.startswith(_HUGGINGFACE_PREFIX):
             repo_id = repository.name.removeprefix(_HUGGINGFACE_PREFIX).replace("--", "/")
-            yield from _snapshots(repository, Hub.HUGGINGFACE, repo_id, _refs(repository))
+            yield from _snapshots(repository, Hub.HUGGINGFACE, repo_id)
+
+
+def _names(repository: Path, hub: Hub, snapshots: list[Path]) -> dict[str, str]:
+    """The branches, tags and commits that snapshots were asked for by."""
+    if len(snapshots) == 1 or hub is Hub.MODELSCOPE:
+        return {path.name: path.name for path in snapshots}
+    return _refs(repository)
 
 
 def _refs(repository: Path) -> dict[str, str]:
@@ -111,9 +118,10 @@ def _refs(repository: Path) -> dict[str, str]:
     return refs
 
 
-def _snapshots(repository: Path, hub: Hub, repo_id: str, refs: dict[str, str]) -> Iterator[ModelRef]:
-    """The default branch's snapshot, else the latest, bears the name alone; others add their revision."""
+def _snapshots(repository: Path, hub: Hub, repo_id: str) -> Iterator[ModelRef]:
+    """The default branch's snapshot, else the latest, bears the name alone; others with names add theirs."""
     snapshots = _children(repository / "snapshots")
+    refs = _names(repository, hub, snapshots)
     defaults = {HUGGINGFACE_DEFAULT, MODELSCOPE_DEFAULT}
     best = max(
         snapshots,
@@ -121,10 +129,14 @@ def _snapshots(repository: Path, hub: Hub, repo_id: str, refs: dict[str, str]) -
         default=None,
     )
     for snapshot in snapshots:
-        revision = refs.get(snapshot.name, snapshot.name[:_COMMIT_SHOWN])
-        if snapshot == best or _is_model(snapshot):
-            name = repo_id if snapshot == best else f"{repo_id}@{revision}"
+        revision = refs.get(snapshot.name, "")
+        if snapshot == best or revision:
+            name = repo_id if snapshot == best else f"{repo_id}@{_shortened(revision)}"
             yield ModelRef(name=name, folder=snapshot, hub=hub, repo_id=repo_id, revision=snapshot.name)
+
+
+def _shortened(revision: str) -> str:
+    return revision[:_COMMIT_SHOWN] if len(revision) == _COMMIT else revision
 
 
 def _modelscope(base: Path) -> Iterator[ModelRef]:
@@ -133,7 +145,7 @@ def _modelscope(base: Path) -> Iterator[ModelRef]:
     for repository in _children(base / "models"):
         owner, dashes, name = repository.name.partition("--")
         if dashes:
-            for ref in _snapshots(repository, Hub.MODELSCOPE, f"{owner}/{name}", {}):
+            for ref in _snapshots(repository, Hub.MODELSCOPE, f"{owner}/{name}"):
                 seen.add(ref.repo_id)
                 yield ref
     for cache in modelscope_caches():

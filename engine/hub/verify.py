@@ -43,4 +43,4 @@ def refuse_wrong(path: Path, file: RemoteFile) -> None:
     """Raise ChecksumMismatch unless the file is what the hub says."""
     if not is_right(path, file):
         message = f"{shown(file.path)} is not what the hub says: its size or checksum differs."
-        raise ChecksumMismatch(message, "Run the same command again; it may have been changed meanwhile.")
+        raise ChecksumMismatch(message, "Get it again; it may have been changed meanwhile.")

@@ -62,7 +62,7 @@ class JsonTeller:
 
 
 class Teller:
-    """Writes sentences on stdout, and on stderr how far it is: on a terminal one line, else one now and then."""
+    """Writes sentences on stdout; on stderr how far it is: on a terminal one line, else one now and then."""
 
     def __init__(self, repository: downloads.Repository) -> None:
         """Begin quietly."""
