@@ -307,7 +307,7 @@ COMMANDS = (
     UserCommand(
         name="models_get",
         title="Get",
-        help="Get the model whose name is typed (hf:owner/name, ms:owner/name@revision); pause that, or go on.",
+        help="Get the model whose name is typed (hf:owner/name@revision, ms:...); pause, or go on.",
         key="f4",
         scope=Scope.MODELS,
     ),

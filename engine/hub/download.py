@@ -51,6 +51,11 @@ class Download:
         self._changing = threading.RLock()  # a signal may come while the same thread stops it
         self._thread = threading.Thread(target=self._run, name="download", daemon=True)
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, once there is one."""
+        return self._process.pid if self._process else None
+
     def start(self) -> None:
         """Start the process, or go on with what one before has left."""
         self._thread.start()
