@@ -88,13 +88,7 @@ def pull(address: str) -> AnyDownloadEvent:
 
 def lead_to(hubs: StubHubs, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the hubs' libraries ask there, without anybody's token."""
-    for name in (
-        "HF_TOKEN",
-        "HF_TOKEN_PATH",
-        "MODELSCOPE_API_TOKEN",
-        "HF_HUB_OFFLINE",
-        "HUGGINGFACE_HUB_CACHE",
-    ):
+    for name in ("HF_TOKEN", "HF_TOKEN_PATH", "MODELSCOPE_API_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in hubs.environment(folder).items():
         monkeypatch.setenv(name, value)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -115,7 +117,8 @@ def test_what_is_here_is_checked_and_not_fetched_and_what_is_damaged_is_replaced
     first = pull(address)
     hubs.sent.clear()
     again = pull(address)
-    assert isinstance(first, Downloaded) and isinstance(again, Downloaded)
+    assert isinstance(first, Downloaded)
+    assert isinstance(again, Downloaded)
     assert (again.fetched_bytes, sum(hubs.sent.values()), again.model) == (0, 0, first.model)
     with open(first.model.folder / SHARDS[0], "r+b") as damaged:
         damaged.seek(1000)
@@ -139,7 +142,7 @@ def test_a_model_of_modelscopes_older_layout_is_taken_from_there(hubs: StubHubs,
 
 def kill_and_go_on(address: str, hubs: StubHubs, kills: int, seed: int) -> None:
     """Kill a download at random moments, and look each time that nothing half is a model."""
-    print(f"seed {seed}")
+    sys.stdout.write(f"seed {seed}\n")
     moments = random.Random(seed)
     files = repository(1_000_000)
     hubs.add(REPO, files)
@@ -148,7 +151,8 @@ def kill_and_go_on(address: str, hubs: StubHubs, kills: int, seed: int) -> None:
         run = Pull(address).start()
         until(lambda run=run: run.download.pid is not None)  # type: ignore[misc] # bound at once
         run.download.wait(moments.uniform(0.0, 1.6))
-        os.kill(run.download.pid or 0, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(run.download.pid or 0, signal.SIGKILL)
         end = run.end()
         assert isinstance(end, DownloadFailed | Downloaded)
         assert (listed() == {REPO}) == isinstance(end, Downloaded)
@@ -270,15 +274,37 @@ def test_check_41_a_disk_without_room_is_refused_before_anything_is_fetched(
     assert not hubs.sent
 
 
-def test_check_41_a_disk_that_fills_on_the_way_is_one_sentence(hubs: StubHubs) -> None:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MiB."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs", str(disk)]
+    if os.getuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_check_41_a_disk_that_fills_on_the_way_is_a_sentence_and_can_be_gone_on_with(
+    address: str, hubs: StubHubs, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HF_HUB_CACHE", "MODELSCOPE_CACHE"):
+        monkeypatch.setenv(variable, str(small_disk))
     hubs.add(REPO, repository(1_000_000))
     hubs.bytes_per_second = 1_000_000
-    run = Pull(f"ms:{REPO}").start()
-    until(lambda: run.download.pid is not None)
-    resource.prlimit(run.download.pid or 0, resource.RLIMIT_FSIZE, (300_000, 300_000))
+    run = Pull(address).start()
+    run.wait_for_bytes(100_000)
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError):
+        filler.write_bytes(bytes(6 * 2**20))
     end = run.end()
     assert isinstance(end, DownloadFailed)
     assert end.error == "DiskFull"
+    filler.unlink()
+    hubs.bytes_per_second = 0
+    assert isinstance(pull(address), Downloaded)
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
