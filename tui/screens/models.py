@@ -278,8 +278,6 @@ class ModelsScreen(Dialog[ModelChoice]):
     async def action_cancel(self) -> None:
         """Give up the download that is under way or paused; removing what came of it may take a moment."""
         await asyncio.to_thread(self._downloading.cancel)
-        self.query_one(DownloadLine).look_again()
-        self._show_keys()
 
     def on_download_line_changed(self, changed: DownloadLine.Changed) -> None:
         """Name the keys that count now; what is installed is listed, chosen and judged."""

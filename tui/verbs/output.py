@@ -73,7 +73,9 @@ def write_json_line(document: object) -> None:
 
 def plain(value: msgspec.Struct) -> dict[str, Any]:
     """A value of the engine as what JSON can say; paths become text."""
-    return cast("dict[str, Any]", msgspec.to_builtins(value, enc_hook=str))
+    found = cast("dict[str, Any]", msgspec.to_builtins(value, enc_hook=str))
+    found.pop("type", None)  # the wire's own mark
+    return found
 
 
 def _escaped(found: re.Match[str]) -> str:

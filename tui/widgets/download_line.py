@@ -30,7 +30,8 @@ class DownloadLine(Line):
         """Look at this one."""
         super().__init__(id="download")
         self._downloading = downloading
-        self._was_running = False
+        self._was_running = downloading.is_running
+        self._seen_end = downloading.end
         self._words = ""
 
     def on_mount(self) -> None:
@@ -41,21 +42,14 @@ class DownloadLine(Line):
         self.set_interval(_LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
-        is_running = self._downloading.is_running
+        is_running, end = self._downloading.is_running, self._downloading.end
         if is_running:
             self._show(self._running_words())
-        if is_running != self._was_running:
-            self._was_running = is_running
-            if not is_running:
-                self._tell_end()
-            end = self._downloading.end
-            self.post_message(self.Changed(end.model.name if isinstance(end, Downloaded) else ""))
-
-    def look_again(self) -> None:
-        """Tell at once what has changed by a key."""
-        self._look()
-        if not self._downloading.is_running:
+        # One that began and ended between two looks has ended all the same.
+        if is_running != self._was_running or end is not self._seen_end:
+            self._was_running, self._seen_end = is_running, end
             self._tell_end()
+            self.post_message(self.Changed(end.model.name if isinstance(end, Downloaded) else ""))
 
     def _running_words(self) -> str:
         progress = self._downloading.progress
