@@ -46,6 +46,9 @@ class StubHubs:
     claimed_sizes: dict[str, int] = field(default_factory=dict)
     claimed_names: dict[str, str] = field(default_factory=dict)
     without_checksums: bool = False
+    knows_ranges: bool = True
+    loops: bool = False
+    """Weights are redirected to themselves."""
     redirects_to: str = ""
     """The host that weights are redirected to, as the hubs' CDNs."""
     sent: Counter[str] = field(default_factory=Counter)
@@ -196,6 +199,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_file(path, content, headers)
 
     def redirect(self, path: str, headers: dict[str, str] | None = None) -> bool:
+        if self.hubs.loops and path.endswith(LFS_SUFFIXES):
+            self.say(302, {}, {"Location": self.path, **(headers or {})})
+            return True
         is_there = self.headers["Host"].startswith(self.hubs.redirects_to)
         if not self.hubs.redirects_to or is_there or not path.endswith(LFS_SUFFIXES):
             return False
@@ -222,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def range_start(self) -> int:
         found = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        return int(found[1]) if found else 0
+        return int(found[1]) if found and self.hubs.knows_ranges else 0
 
     def pieces(self, path: str, body: bytes) -> Iterator[bytes]:
         if self.hubs.flips[path] > 0 and body:

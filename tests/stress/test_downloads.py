@@ -18,4 +18,4 @@ def test_check_41_twenty_kills_at_random_moments_leave_no_half_model(
 ) -> None:
     with StubHubs() as hubs:
         lead_to(hubs, tmp_path, monkeypatch)
-        kill_and_go_on(address, hubs, 20, random.SystemRandom().randrange(2**32))
+        kill_and_go_on(address, hubs, tmp_path, 20, random.SystemRandom().randrange(2**32))
