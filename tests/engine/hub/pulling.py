@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import Download, parse_repository
+from engine import Download, list_models, parse_repository
 from engine.downloads import ENDS, AnyDownloadEvent, DownloadProgress
+from engine.hub.staging import FOLDER
 from tests.stub_hubs import Files, StubHubs
 
 PATIENCE_SECONDS = 30.0
@@ -104,3 +105,20 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < ends_at
         time.sleep(0.02)
+
+
+def listed() -> set[str]:
+    """Names of the models in the hubs' caches that can be loaded as far as is known."""
+    return {model.ref.name for model in list_models() if model.ref.hub and not model.problem}
+
+
+def installed() -> Path:
+    """The folder of the only model in the hubs' caches."""
+    (folder,) = (model.ref.folder for model in list_models() if model.ref.hub)
+    return folder
+
+
+def left_over(folder: Path) -> list[Path]:
+    """What a finished download must not leave."""
+    patterns = (FOLDER, "*.incomplete", "*.lock", ".links-*", "*.tmp")
+    return [path for pattern in patterns for path in folder.rglob(pattern)]
