@@ -125,7 +125,7 @@ class ModelsScreen(Dialog[ModelChoice]):
     def compose(self) -> ComposeResult:
         """Search line, titles, list, details."""
         with self.frame("models", _KEYS):
-            yield SearchLine("type to search")
+            yield SearchLine("type to search, or hf:owner/name or ms:owner/name to get one")
             yield ColumnHead("name", _COLUMNS, id="head")
             yield ChoiceList(id="list")
             yield Line(id="say")

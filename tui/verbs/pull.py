@@ -101,4 +101,4 @@ class Teller:
         size = format_size(event.total_bytes)
         came = "all of it was here" if not event.fetched_bytes else f"{format_size(event.fetched_bytes)} came"
         output.write_line(f"{event.model.name} is installed, and every checksum holds: {size}, {came}.")
-        output.write_line(f"`vramble {self._address.partition('@')[0]}` opens a chat with it.")
+        output.write_line(f"`vramble {self._address[:3]}{event.model.name}` opens a chat with it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import struct
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import coverage
 import pytest
 
 from engine import Download, list_models, parse_repository
@@ -17,6 +19,7 @@ from engine.downloads import ENDS, AnyDownloadEvent, DownloadProgress
 from engine.hub.staging import FOLDER
 from tests.stub_hubs import Files, StubHubs
 
+ROOT = Path(__file__).parents[3]
 PATIENCE_SECONDS = 30.0
 REPO = "owner/na.me"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -93,6 +96,16 @@ def lead_to(hubs: StubHubs, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.delenv(name, raising=False)
     for name, value in hubs.environment(folder).items():
         monkeypatch.setenv(name, value)
+    if coverage.Coverage.current() is not None:
+        _count_lines_of_processes(folder / "counting", monkeypatch)
+
+
+def _count_lines_of_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a download's process take part in the count of lines that tests run."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text("import coverage\ncoverage.process_startup()\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("COVERAGE_PROCESS_START", str(ROOT / "pyproject.toml"))
 
 
 def content(folder: Path) -> Files:
