@@ -11,7 +11,7 @@ from engine.checkpoint.pickles import PICKLE_SUFFIXES
 from engine.errors import ChecksumMismatch, NothingToLoad
 from engine.hub.listing import RemoteFile
 
-WEIGHTS = ".safetensors"
+CONFIG = "config.json"
 _SHARD = re.compile(r"model(-\d{1,6}-of-\d{1,6})?\.safetensors")
 _ANY_SHARD = re.compile(r"[^/]+\.safetensors")
 _SMALL = re.compile(
@@ -54,7 +54,7 @@ def choose(files: Iterable[RemoteFile]) -> Choice:
     """What of a checked listing is fetched.
 
     Raises:
-        NothingToLoad: there are no safetensors.
+        NothingToLoad: there are no safetensors, or no config.json says what they are.
         ChecksumMismatch: the hub has no checksum for a file of weights.
     """
     files = tuple(files)
@@ -62,6 +62,9 @@ def choose(files: Iterable[RemoteFile]) -> Choice:
     notes = _notes(files)
     if not weights:
         raise NothingToLoad(" ".join(["The repository has no safetensors.", *notes]), _elsewhere(notes))
+    if all(file.path != CONFIG for file in files):
+        message = f"The repository has no {CONFIG}, so it is no model by itself."
+        raise NothingToLoad(message, "If it is an adapter, get the model that it was made for.")
     for file in weights:
         if not file.sha256:
             message = f"The hub has no SHA-256 of {shown(file.path)}, so it could not be checked."

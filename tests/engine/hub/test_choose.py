@@ -58,12 +58,13 @@ def test_safetensors_and_small_files_are_fetched_and_nothing_else() -> None:
 
 def test_shards_come_without_copies_in_other_names() -> None:
     shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
-    assert wanted(*shards, "consolidated.safetensors", "model.fp16.safetensors") == shards
+    others = ["consolidated.safetensors", "model.fp16.safetensors"]
+    assert wanted("config.json", *shards, *others) == ["config.json", *shards]
     assert wanted("consolidated.safetensors", "config.json") == ["config.json", "consolidated.safetensors"]
 
 
 def test_what_is_not_fetched_is_named_with_what_it_needs() -> None:
-    paths = ["model.safetensors", "a.bin", "b.bin", "m.py", "m.gguf"]
+    paths = ["config.json", "model.safetensors", "a.bin", "b.bin", "m.py", "m.gguf"]
     notes = " ".join(choose(map(file, paths)).notes)
     assert "2 files of pickles" in notes
     assert "1 file of code" in notes
@@ -77,9 +78,14 @@ def test_without_safetensors_the_other_formats_are_the_reason() -> None:
 
 def test_weights_need_a_checksum_and_a_huge_config_is_left_there() -> None:
     with pytest.raises(ChecksumMismatch, match="SHA-256"):
-        choose([file("model.safetensors", sha256="")])
-    chosen = choose([file("model.safetensors"), file("config.json", 2**40)])
-    assert [each.path for each in chosen.wanted] == ["model.safetensors"]
+        choose([file("model.safetensors", sha256=""), file("config.json")])
+    chosen = choose([file("model.safetensors"), file("config.json"), file("tokenizer.json", 2**40)])
+    assert [each.path for each in chosen.wanted] == ["config.json", "model.safetensors"]
+
+
+def test_weights_without_a_config_are_no_model() -> None:
+    with pytest.raises(NothingToLoad, match=r"no config\.json"):
+        choose([file("adapter_model.safetensors"), file("adapter_config.json")])
 
 
 @pytest.mark.parametrize("path", HOSTILE)
