@@ -51,10 +51,10 @@ class Fetch:
 
     def run(self) -> None:
         """Do all of it; the last event is Downloaded. Raises what the library raises, or a DownloadError."""
-        self._staging.open()
         self._emit(DownloadProgress(stage=DownloadStage.LIST))
         listing = self._client.list()
         choice = choose(listing.files)
+        self._staging.open()
         self._staging.sweep(choice.wanted, resumes=self._client.resumes)
         self._tally.begin(choice.total_bytes)
         self._in_parallel(self._look, choice.wanted)

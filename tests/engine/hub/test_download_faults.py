@@ -21,6 +21,7 @@ from tests.engine.hub.pulling import (
     SHARDS,
     Pull,
     content,
+    left_over,
     listed,
     pull,
     repository,
@@ -167,13 +168,16 @@ def test_a_gated_model_says_what_to_do(address: str, hubs: StubHubs) -> None:
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_an_unknown_repository_and_an_unknown_revision_are_named(address: str, hubs: StubHubs) -> None:
+def test_an_unknown_repository_and_an_unknown_revision_are_named(
+    address: str, hubs: StubHubs, tmp_path: Path
+) -> None:
     hubs.add(REPO, repository())
     for wanted in (f"{address[:3]}nobody/nothing", f"{address}@v9"):
         end = pull(wanted)
         assert isinstance(end, DownloadFailed)
         assert end.error == "UnknownRepository"
         assert wanted.rpartition("/")[2].rpartition("@")[2] in end.message
+    assert left_over(tmp_path) == []
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
