@@ -8,13 +8,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from engine import commands, errors, events, values
+from engine import commands, downloads, errors, events, values
 
 if TYPE_CHECKING:
     from engine.checkpoint import Verdict, inspect_folder, look_at
     from engine.compilers import found_compilers, kernels_are_off
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
+    from engine.hub.download import Download, discard_download
+    from engine.hub.repositories import parse_repository
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
     from engine.plan import Footprint, footprint_of, live_budgets, place, placement_for
     from engine.plan.limits import machine_limits
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from engine.process import EngineProcess
 
 _LATE = {
+    "Download": "engine.hub.download",
     "Engine": "engine.engine",
     "EngineProcess": "engine.process",
     "Footprint": "engine.plan",
@@ -43,6 +46,7 @@ _LATE = {
     "TrainingEstimate": "engine.plan.training",
     "TrainingKind": "engine.plan.training",
     "Verdict": "engine.checkpoint",
+    "discard_download": "engine.hub.download",
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
     "found_compilers": "engine.compilers",
@@ -53,6 +57,7 @@ _LATE = {
     "live_budgets": "engine.plan",
     "machine_limits": "engine.plan.limits",
     "look_at": "engine.checkpoint",
+    "parse_repository": "engine.hub.repositories",
     "place": "engine.plan",
     "placement_for": "engine.plan",
     "read_memory": "engine.memory",
@@ -61,6 +66,7 @@ _LATE = {
 }
 
 __all__ = [
+    "Download",
     "Engine",
     "EngineProcess",
     "Footprint",
@@ -75,6 +81,8 @@ __all__ = [
     "TrainingKind",
     "Verdict",
     "commands",
+    "discard_download",
+    "downloads",
     "errors",
     "events",
     "find_model",
@@ -87,6 +95,7 @@ __all__ = [
     "live_budgets",
     "look_at",
     "machine_limits",
+    "parse_repository",
     "place",
     "placement_for",
     "read_memory",

@@ -7,6 +7,15 @@ EngineError
 │   ├── UnsafeCheckpoint     pickles, or code that would have to run
 │   └── UnsupportedModel     a known shape that this version cannot run
 ├── UnknownModel             a name that nothing on this machine answers to
+├── DownloadError            a model could not be fetched from its hub
+│   ├── UnknownRepository    the hub has no such model or revision, or does not show it
+│   ├── AccessDenied         the hub wants a token, or terms accepted
+│   ├── HubUnreachable       no network, no answer, or one that makes no sense
+│   ├── UnsafeListing        the repository names files that would lie outside its folder
+│   ├── NothingToLoad        the repository has no safetensors
+│   ├── DiskFull             less space than the files need
+│   ├── ChecksumMismatch     a file is not what the hub says it is
+│   └── DownloadBusy         another process is fetching the same model
 ├── DoesNotFit               the plan needs more than the devices have
 ├── InvalidValue             a parameter outside its range
 ├── OutOfMemory              an allocation failed while loading or generating
@@ -65,6 +74,42 @@ class UnsupportedModel(CheckpointError):
 
 class UnknownModel(EngineError):
     """Nothing on this machine answers to the name."""
+
+
+class DownloadError(EngineError):
+    """A model could not be fetched from its hub."""
+
+
+class UnknownRepository(DownloadError):
+    """The hub has no such model or revision, or does not show it to this person."""
+
+
+class AccessDenied(DownloadError):
+    """The hub wants a token, or terms accepted on its page."""
+
+
+class HubUnreachable(DownloadError):
+    """There is no network, the hub does not answer, or its answer makes no sense."""
+
+
+class UnsafeListing(DownloadError):
+    """The repository names files that would lie outside its folder."""
+
+
+class NothingToLoad(DownloadError):
+    """The repository has no safetensors."""
+
+
+class DiskFull(DownloadError):
+    """The disk has less space than the files need."""
+
+
+class ChecksumMismatch(DownloadError):
+    """A file is not what the hub says it is, or the hub does not say what it is."""
+
+
+class DownloadBusy(DownloadError):
+    """Another process is fetching the same model."""
 
 
 class DoesNotFit(EngineError):

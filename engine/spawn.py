@@ -15,12 +15,12 @@ from pathlib import Path
 from engine.errors import WireError
 from engine.events import AnyEvent
 from engine.log import open_log
+from engine.packages import environment_for_modules
 from engine.values import Value
 from engine.wire import event_decoder
 
 _READ_BYTES = 2**18
 _READS_AT_ONCE = 16
-_PACKAGES = Path(__file__).resolve().parent.parent
 
 
 class SpawnOptions(Value, frozen=True, kw_only=True):
@@ -171,11 +171,7 @@ def _arguments(options: SpawnOptions, wire: int) -> list[str]:
 
 
 def _environment(options: SpawnOptions) -> dict[str, str]:
-    environment = dict(os.environ)
-    if _PACKAGES.name != "site-packages":
-        # A checkout that is not installed; installed packages must not come before the standard library.
-        path = filter(None, (str(_PACKAGES), environment.get("PYTHONPATH")))
-        environment["PYTHONPATH"] = os.pathsep.join(path)
+    environment = environment_for_modules()
     if options.backend is not None:
         environment["VRAMBLE_BACKEND"] = options.backend
     return environment

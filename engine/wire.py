@@ -1,4 +1,4 @@
-"""Length-prefixed msgpack of commands and events, between the screen's process and the engine's.
+"""Length-prefixed msgpack of commands and events, between the screen's process and those that work for it.
 
 A frame is four bytes, big endian, of length, and then that many bytes of one message.
 """
@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from engine.commands import AnyCommand
+from engine.downloads import AnyDownloadEvent
 from engine.errors import EngineError, WireError
 from engine.events import AnyEvent
 from engine.values import Value
@@ -34,7 +35,7 @@ ToEngine = AnyCommand | Cancel
 Received = TypeVar("Received")
 
 
-def encode(message: ToEngine | AnyEvent) -> bytes:
+def encode(message: ToEngine | AnyEvent | AnyDownloadEvent) -> bytes:
     """One message as a frame; a lone surrogate becomes U+FFFD. Raises WireError when it is too long."""
     try:
         body = _ENCODER.encode(message)
@@ -96,6 +97,11 @@ def command_decoder() -> FrameDecoder[ToEngine]:
 def event_decoder() -> FrameDecoder[AnyEvent]:
     """The screen's end."""
     return FrameDecoder(msgspec.msgpack.Decoder(AnyEvent, dec_hook=_dec_hook))
+
+
+def download_decoder() -> FrameDecoder[AnyDownloadEvent]:
+    """The screen's end of a download's wire."""
+    return FrameDecoder(msgspec.msgpack.Decoder(AnyDownloadEvent, dec_hook=_dec_hook))
 
 
 def _enc_hook(value: object) -> object:

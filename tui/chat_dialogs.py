@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.downloads import AnyDownloadEvent
 from sessions import SessionError
 from tui.chat_plans import ChatPlans
+from tui.downloading import Downloading
+from tui.messages import DownloadEnded
 from tui.model_entries import ModelEntry, model_entries
 from tui.outlooks import Outlooks, Wishes
 
@@ -29,12 +32,19 @@ class ChatDialogs:
         options = chat.bridge.options
         wishes = Wishes(options.budgets, options.context_window, options.quantization)
         self._outlooks = Outlooks(self.plans.machine, wishes)
+        self._downloading = Downloading(self._tell_end)
+
+    def _tell_end(self, end: AnyDownloadEvent) -> None:
+        # It comes on the download's thread; posting is what that thread may do.
+        self._chat.screen.post_message(DownloadEnded(end))
 
     def choose_model(self) -> None:
         """List the models on this disk and load the chosen one, or show its plan."""
         from tui.screens.models import ModelsScreen
 
-        screen = ModelsScreen(self.find_models, self._outlooks, loaded=self._chat.model_name)
+        screen = ModelsScreen(
+            self.find_models, self._outlooks, self._downloading, loaded=self._chat.model_name
+        )
         self._app.push_screen(screen, self._take_model)
 
     def find_models(self) -> list[ModelEntry]:

@@ -43,15 +43,11 @@ VERBS = {
     "ask": Verb(module="tui.verbs.ask", summary="one answer on stdout; reads stdin"),
     "plan": Verb(module="tui.verbs.plan", summary="what would go where, and how fast"),
     "models": Verb(module="tui.verbs.models", summary="what is on this disk, and whether it fits"),
+    "pull": Verb(module="tui.verbs.pull", summary="download a model, with progress, resume and checksums"),
     "sessions": Verb(module="tui.verbs.sessions", summary="saved talk: list, search, show, export, import"),
     "doctor": Verb(module="tui.verbs.doctor", summary="what works on this machine, and what to do"),
 }
 NOT_YET = {
-    "pull": (
-        "This version cannot download models yet.",
-        "Run `hf download OWNER/NAME` or `modelscope download --model OWNER/NAME`, then `vramble models`; "
-        "or give the folder of a model: `vramble FOLDER`.",
-    ),
     "bench": (
         "This version cannot measure a model's speed yet.",
         "`vramble ask --json` tells the tokens per second of one answer.",

@@ -25,6 +25,7 @@ class Scope(enum.StrEnum):
     PROMPT = "in the prompt"
     MESSAGE = "on a message"
     PLAN = "in the plan"
+    MODELS = "in the list of models"
 
 
 class UserCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +104,9 @@ COMMANDS = (
         slash="resume",
         arguments="[ID]",
     ),
-    UserCommand(name="models", title="Models", help="Choose a model that is on this disk.", key="ctrl+o"),
+    UserCommand(
+        name="models", title="Models", help="Choose a model that is on this disk, or get one.", key="ctrl+o"
+    ),
     UserCommand(
         name="model",
         title="Model",
@@ -291,6 +294,30 @@ COMMANDS = (
         scope=_PLAN,
     ),
     UserCommand(name="plan_page", title="Scroll", help="Scroll to what is above.", key="pageup", scope=_PLAN),
+    UserCommand(
+        name="models_load", title="Load", help="Load the chosen model.", key="enter", scope=Scope.MODELS
+    ),
+    UserCommand(
+        name="models_plan",
+        title="Plan",
+        help="See its plan before it is loaded.",
+        key="f2",
+        scope=Scope.MODELS,
+    ),
+    UserCommand(
+        name="models_get",
+        title="Get",
+        help="Get the model whose name is typed (hf:owner/name@revision, ms:...); pause, or go on.",
+        key="f4",
+        scope=Scope.MODELS,
+    ),
+    UserCommand(
+        name="models_cancel",
+        title="Cancel",
+        help="Give up the model that is being fetched, and remove what has come of it.",
+        key="f6",
+        scope=Scope.MODELS,
+    ),
 )
 BY_SLASH = {command.slash: command for command in COMMANDS if command.slash}
 SCREEN_COMMANDS = tuple(command for command in COMMANDS if command.scope is Scope.EVERYWHERE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.message import Message
 
+from engine.downloads import AnyDownloadEvent
 from tui.safe_text import SafeText
 
 
@@ -69,3 +70,16 @@ class PromptSubmitted(Message):
 
 class EventsWaiting(Message):
     """The bridge has something to take; sent from the engine's thread, once until it is taken."""
+
+
+class DownloadEnded(Message):
+    """A download came to its end; sent from its thread.
+
+    Attributes:
+        end: how.
+    """
+
+    def __init__(self, end: AnyDownloadEvent) -> None:
+        """Say how."""
+        super().__init__()
+        self.end = end

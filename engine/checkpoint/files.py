@@ -12,7 +12,7 @@ from engine.errors import DamagedCheckpoint
 
 JSON_LIMIT = 8 << 20
 """Bytes of a config; tokenizer_config with its added tokens reaches about 1 MB."""
-DOWNLOAD_AGAIN = "Download the file again with `hf download` or `modelscope download`."
+DOWNLOAD_AGAIN = "Get the model again: `vramble pull` checks every file and replaces what is damaged."
 _NAME_LIMIT = 255
 
 JsonObject = dict[str, object]

@@ -10,10 +10,9 @@ from pathlib import Path
 from engine.checkpoint.files import shown
 from engine.errors import UnknownModel
 from engine.hub.places import GUIDE, all_places, guide
-from engine.values import Hub, ModelRef
+from engine.hub.repositories import PREFIXES
+from engine.values import ModelRef
 
-_HUB_PREFIXES = {"hf:": Hub.HUGGINGFACE, "ms:": Hub.MODELSCOPE}
-_DOWNLOADS = {Hub.HUGGINGFACE: "hf download", Hub.MODELSCOPE: "modelscope download --model"}
 _PATH_STARTS = ("/", "./", "../", "~")
 _MOST_NEAR_NAMES = 3
 _PATH_LIMIT = 1024
@@ -58,7 +57,7 @@ def _folder_ref(path: Path) -> ModelRef:
 
 def _matches(name: str, refs: Iterable[ModelRef]) -> list[ModelRef]:
     """Models of exactly this name; else those whose last part it is."""
-    hub = _HUB_PREFIXES.get(name[:3])
+    hub = PREFIXES.get(name[:3])
     wanted = (name[3:] if hub else name).casefold()
     candidates = [ref for ref in refs if hub is None or ref.hub is hub]
     exact = [ref for ref in candidates if wanted == ref.name.casefold()]
@@ -69,17 +68,17 @@ def _unknown(name: str, matches: list[ModelRef], refs: list[ModelRef]) -> Unknow
     if matches:
         places = ", ".join(_address(ref) for ref in matches)
         return UnknownModel(f"{shown(name)} may mean {places}.", "Give one of these instead.")
-    hub = _HUB_PREFIXES.get(name[:3])
+    hub = PREFIXES.get(name[:3])
     bare = name[3:] if hub else name
     near = _near(bare, refs)
     hint = f"Did you mean {', '.join(near)}? " if near else ""
-    step = f"`{_DOWNLOADS[hub]} {shown(bare)}` gets it." if hub else "`vramble models` lists what is here."
+    step = f"`vramble pull {shown(name)}` gets it." if hub else "`vramble models` lists what is here."
     return UnknownModel(f"No model on this machine is called {shown(name)}.", hint + step)
 
 
 def _address(ref: ModelRef) -> str:
     """What names this model and no other."""
-    prefix = next((prefix for prefix, hub in _HUB_PREFIXES.items() if hub is ref.hub), "")
+    prefix = next((prefix for prefix, hub in PREFIXES.items() if hub is ref.hub), "")
     return shown(f"{prefix}{ref.repo_id}") if prefix else shown(ref.folder, _PATH_LIMIT)
 
 

@@ -10,8 +10,13 @@ from engine.guide import FOLDER
 from engine.values import Hub, ModelRef
 
 GUIDE = "guide"
+HUGGINGFACE_DEFAULT = "main"
+MODELSCOPE_DEFAULT = "master"
+"""What each hub calls the branch that is meant where none is named."""
 _HUGGINGFACE_PREFIX = "models--"
-_MASKED_DOT = "___"
+MASKED_DOT = "___"
+"""What ModelScope's versions up to 1.37 write for a dot in a model's name."""
+_COMMIT, _COMMIT_SHOWN = 40, 12
 _NOT_MODELS = ("datasets", "_temp", "temp", "hub", "models", "._____temp")
 
 
@@ -34,20 +39,28 @@ def all_places(folders: tuple[Path, ...]) -> Iterator[ModelRef]:
             yield ref
 
 
+def ref_at(folder: Path) -> ModelRef:
+    """The model in a folder of a hub's cache, as the list calls it."""
+    return next((ref for ref in all_places(()) if ref.folder == folder), _folder_ref(folder))
+
+
+def _folder_ref(folder: Path) -> ModelRef:
+    return ModelRef(name=folder.name or str(folder), folder=folder)
+
+
 def _candidates(folders: tuple[Path, ...]) -> Iterator[ModelRef]:
     yield guide()
     for folder in folders:
         yield from _given(folder.expanduser())
     for cache in huggingface_caches():
         yield from _huggingface(cache)
-    for cache in modelscope_caches():
-        yield from _modelscope(cache)
+    yield from _modelscope(modelscope_base())
 
 
 def _given(folder: Path) -> Iterator[ModelRef]:
     """The folder itself, its children, and the children of those that are no models."""
     if _is_model(folder):
-        yield ModelRef(name=folder.name, folder=folder)
+        yield _folder_ref(folder)
         return
     for child in _children(folder):
         if _is_model(child):
@@ -68,45 +81,83 @@ def huggingface_caches() -> tuple[Path, ...]:
     return (Path(base).expanduser() / "huggingface" / "hub",)
 
 
+def modelscope_base() -> Path:
+    """The ModelScope cache, where its own variable puts it."""
+    return Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser()
+
+
 def modelscope_caches() -> tuple[Path, ...]:
-    """Roots below which ModelScope's versions, old and new, lay owner/name out."""
-    path = os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope"
-    base = Path(path).expanduser()
+    """Roots below which ModelScope's versions up to 1.37 lay owner/name out."""
+    base = modelscope_base()
     return base / "hub" / "models", base / "hub", base / "models", base
 
 
 def _huggingface(cache: Path) -> Iterator[ModelRef]:
     for repository in _children(cache):
-        if not repository.name.startswith(_HUGGINGFACE_PREFIX):
-            continue
-        repo_id = repository.name.removeprefix(_HUGGINGFACE_PREFIX).replace("--", "/")
-        snapshot = _snapshot(repository)
-        if snapshot is not None:
-            yield ModelRef(
-                name=repo_id,
-                folder=snapshot,
-                hub=Hub.HUGGINGFACE,
-                repo_id=repo_id,
-                revision=snapshot.name,
-            )
+        if repository.name.startswith(_HUGGINGFACE_PREFIX):
+            repo_id = repository.name.removeprefix(_HUGGINGFACE_PREFIX).replace("--", "/")
+            yield from _snapshots(repository, Hub.HUGGINGFACE, repo_id)
 
 
-def _snapshot(repository: Path) -> Path | None:
-    """The snapshot of `main` where there is one, else the latest."""
+def _names(repository: Path, hub: Hub, snapshots: list[Path]) -> dict[str, str]:
+    """The branches, tags and commits that snapshots were asked for by."""
+    if len(snapshots) == 1 or hub is Hub.MODELSCOPE:
+        return {path.name: path.name for path in snapshots}
+    return _refs(repository)
+
+
+def _refs(repository: Path) -> dict[str, str]:
+    """What the commits are called; the default branch comes last, so that its name stands."""
+    refs: dict[str, str] = {}
+    for parent, _, names in sorted(os.walk(repository / "refs"), reverse=True):
+        for path in (Path(parent, name) for name in sorted(names, key=HUGGINGFACE_DEFAULT.__eq__)):
+            try:
+                refs[path.read_text(encoding="ascii").strip()] = str(path.relative_to(repository / "refs"))
+            except (OSError, ValueError):
+                continue
+    return refs
+
+
+def _snapshots(repository: Path, hub: Hub, repo_id: str) -> Iterator[ModelRef]:
+    """The default branch's snapshot, else the latest, bears the name alone; others with names add theirs."""
     snapshots = _children(repository / "snapshots")
-    try:
-        main = (repository / "refs" / "main").read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        main = ""
-    return max(snapshots, key=lambda path: (path.name == main, _modified(path)), default=None)
+    refs = _names(repository, hub, snapshots)
+    defaults = {HUGGINGFACE_DEFAULT, MODELSCOPE_DEFAULT}
+    best = max(
+        snapshots,
+        key=lambda path: (refs.get(path.name, path.name) in defaults, _modified(path)),
+        default=None,
+    )
+    for snapshot in snapshots:
+        revision = refs.get(snapshot.name, "")
+        if snapshot == best or revision:
+            name = repo_id if snapshot == best else f"{repo_id}@{_shortened(revision)}"
+            yield ModelRef(name=name, folder=snapshot, hub=hub, repo_id=repo_id, revision=snapshot.name)
 
 
-def _modelscope(cache: Path) -> Iterator[ModelRef]:
+def _shortened(revision: str) -> str:
+    return revision[:_COMMIT_SHOWN] if len(revision) == _COMMIT else revision
+
+
+def _modelscope(base: Path) -> Iterator[ModelRef]:
+    """The layout since 1.38 first; a model that lies in both is listed once."""
+    seen = set()
+    for repository in _children(base / "models"):
+        owner, dashes, name = repository.name.partition("--")
+        if dashes:
+            for ref in _snapshots(repository, Hub.MODELSCOPE, f"{owner}/{name}"):
+                seen.add(ref.repo_id)
+                yield ref
+    for cache in modelscope_caches():
+        yield from (ref for ref in _older_modelscope(cache) if ref.repo_id not in seen)
+
+
+def _older_modelscope(cache: Path) -> Iterator[ModelRef]:
     for owner in _children(cache):
-        if owner.name in _NOT_MODELS or owner.name.startswith("."):
+        if owner.name in _NOT_MODELS or owner.name.startswith(".") or "--" in owner.name:
             continue
         for model in _children(owner):
-            repo_id = f"{owner.name}/{model.name}".replace(_MASKED_DOT, ".")
+            repo_id = f"{owner.name}/{model.name}".replace(MASKED_DOT, ".")
             yield ModelRef(name=repo_id, folder=model, hub=Hub.MODELSCOPE, repo_id=repo_id)
 
 

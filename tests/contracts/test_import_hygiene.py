@@ -19,6 +19,7 @@ HEAVY = (
     "accelerate",
     "bitsandbytes",
     "modelscope",
+    "modelscope_hub",
     "huggingface_hub",
     "tokenizers",
     "safetensors",

@@ -12,9 +12,11 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.widgets import Static
 
+from engine.downloads import Downloaded, DownloadFailed
 from tui.commands import SCREEN_COMMANDS, completions, parse_slash
 from tui.messages import (
     CopyRequested,
+    DownloadEnded,
     EditRequested,
     EventsWaiting,
     FollowingChanged,
@@ -167,6 +169,16 @@ class ChatScreen(Screen[None]):
     def on_following_changed(self, _message: FollowingChanged) -> None:
         """Say whether there is more below what is in view."""
         self.status_line.more_below = not self.transcript.is_following
+
+    def on_download_ended(self, message: DownloadEnded) -> None:
+        """Tell of a model that is there now, or will not be, also where the list of models is closed."""
+        match message.end:
+            case Downloaded(model=model):
+                self.app.say(f"{model.name} is installed.")
+            case DownloadFailed(message=cause, hint=hint):
+                self.app.say(f"{cause} {hint}".strip(), is_warning=True)
+            case _:
+                pass
 
     def on_edit_requested(self, message: EditRequested) -> None:
         """Write a prompt anew."""

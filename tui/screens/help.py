@@ -23,6 +23,7 @@ _TITLES = {
     Scope.PROMPT: "In the prompt",
     Scope.MESSAGE: "On a message (Tab from the prompt)",
     Scope.PLAN: "In the plan (F2)",
+    Scope.MODELS: "In the list of models (Ctrl+O)",
 }
 
 

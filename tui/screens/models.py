@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-from engine.errors import EngineError
+from engine import parse_repository
+from engine.errors import EngineError, InvalidValue
 from engine.values import ModelRef
+from tui.downloading import Downloading
 from tui.format import format_age, format_size, format_speed, format_window
 from tui.model_entries import ModelEntry
 from tui.outlooks import Outlook, fit_word
@@ -21,6 +23,7 @@ from tui.safe_text import safe_line
 from tui.screens.dialog import Dialog, Line, SearchLine
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.columns import Column, ColumnHead, column_row, matches
+from tui.widgets.download_line import DownloadLine
 from tui.widgets.row_view import RowView
 from tui.widgets.rows import Row, Span, padded, wrapped
 
@@ -54,7 +57,10 @@ _COLUMNS = (
     Column("format", 8),
     Column("used", 6, is_right=True),
 )
-_KEYS = "Enter load · F2 plan · Esc close"
+_KEYS = "Enter load · F2 plan · F4 get · Esc close"
+_KEYS_RUNNING = "Enter load · F2 plan · F4 pause · F6 cancel · Esc close"
+_KEYS_PAUSED = "Enter load · F2 plan · F4 go on · F6 give up · Esc close"
+_HUBS = ("hf:", "ms:")
 _TYPING_SECONDS = 0.15
 _DETAIL_LABEL = 9
 _DETAIL_ROWS = 6
@@ -82,12 +88,15 @@ class ModelsScreen(Dialog[ModelChoice]):
         Binding("pagedown", "list('page', 1)", show=False, priority=True),
         Binding("enter", "list('choose')", show=False, priority=True),
         Binding("f2", "plan", show=False, priority=True),
+        Binding("f4", "get", show=False, priority=True),
+        Binding("f6", "cancel", show=False, priority=True),
     ]
 
     def __init__(
         self,
         find: FindModels,
         judge: Judge,
+        downloading: Downloading | None = None,
         *,
         loaded: str = "",
         clock: Callable[[], float] = time,
@@ -97,12 +106,15 @@ class ModelsScreen(Dialog[ModelChoice]):
         Args:
             find: lists the models.
             judge: says how they would fit.
+            downloading: what is got from a hub; None makes one of this list's own.
             loaded: the name of the loaded model; marked.
             clock: seconds since the epoch.
         """
         super().__init__()
         self._find = find
         self._judge = judge
+        self._downloading = downloading or Downloading()
+        self._wanted = ""
         self._loaded = loaded
         self._outlooks: dict[Path, Outlook] = {}
         self._typed_at = 0.0
@@ -113,16 +125,21 @@ class ModelsScreen(Dialog[ModelChoice]):
     def compose(self) -> ComposeResult:
         """Search line, titles, list, details."""
         with self.frame("models", _KEYS):
-            yield SearchLine("type to search")
+            yield SearchLine("type to search, or hf:owner/name or ms:owner/name to get one")
             yield ColumnHead("name", _COLUMNS, id="head")
             yield ChoiceList(id="list")
             yield Line(id="say")
+            yield DownloadLine(self._downloading)
             yield RowView(id="details")
 
     def on_mount(self) -> None:
         """Look for models beside the screen."""
-        self.query_one(Line).say("Looking for models on this disk …")
+        self._say("Looking for models on this disk …")
+        self._show_keys()
         self.run_worker(self._look(), exit_on_error=False)
+
+    def _say(self, text: str, *, is_warning: bool = False) -> None:
+        self.query_one("#say", Line).say(text, is_warning=is_warning)
 
     async def _look(self) -> None:
         try:
@@ -157,7 +174,7 @@ class ModelsScreen(Dialog[ModelChoice]):
 
     def _say_problem(self, problem: str) -> None:
         if self.is_attached:
-            self.query_one(Line).say(problem, is_warning=True)
+            self._say(problem, is_warning=True)
 
     def _take(self, entries: Sequence[ModelEntry]) -> None:
         if self.is_attached:
@@ -183,16 +200,19 @@ class ModelsScreen(Dialog[ModelChoice]):
         if self._entries is None:
             return
         self._shown = [e for e in self._entries if matches(search, e.model.name, e.format)]
-        loaded = [number for number, entry in enumerate(self._shown) if entry.model.name == self._loaded]
+        names = {self._wanted or self._loaded}
+        loaded = [number for number, entry in enumerate(self._shown) if entry.model.name in names]
         self.query_one(ChoiceList).show(
             [partial(self._row, row) for row in range(len(self._shown))], *loaded[:1]
         )
-        self.query_one(Line).say("" if self._shown else self._nothing(search))
+        self._say("" if self._shown else self._nothing(search))
 
     def _nothing(self, search: str) -> str:
+        if _is_repository(search):
+            return f"No model here is called {search}: F4 gets it."
         if self._entries:
             return f"No model here is called {search}."
-        return "No models on this disk yet: vramble pull hf:owner/name fetches one."
+        return "No models on this disk yet: type hf:owner/name or ms:owner/name, and F4 gets it."
 
     def _row(self, row: int, width: int) -> Row:
         entry = self._shown[row]
@@ -228,7 +248,7 @@ class ModelsScreen(Dialog[ModelChoice]):
     def _choose(self, entry: ModelEntry, *, wants_plan: bool = False) -> None:
         problem = self._problem(entry)
         if problem:
-            self.query_one(Line).say(problem, is_warning=True)
+            self._say(problem, is_warning=True)
         else:
             self.dismiss(ModelChoice(entry.model, wants_plan))
 
@@ -242,10 +262,54 @@ class ModelsScreen(Dialog[ModelChoice]):
         if self._shown:
             self._choose(self._shown[chosen], wants_plan=True)
 
+    def action_get(self) -> None:
+        """Get the model whose name is typed; pause the one that is under way, or go on with it."""
+        typed = self.query_one(Input).value.strip()
+        paused = self._downloading.repository if self._downloading.is_paused else None
+        if self._downloading.is_running:
+            self._downloading.pause()
+        elif not typed and paused is not None:
+            self._downloading.start(paused)
+        else:
+            self._get(typed)
+
+    def _get(self, typed: str) -> None:
+        if not typed:
+            self._say("Type hf:owner/name or ms:owner/name, and F4 gets it.", is_warning=True)
+            return
+        try:
+            self._downloading.start(parse_repository(typed))
+        except InvalidValue as error:
+            self._say(str(error), is_warning=True)
+
+    async def action_cancel(self) -> None:
+        """Give up the download that is under way or paused; removing what came of it may take a moment."""
+        await asyncio.to_thread(self._downloading.cancel)
+
+    def on_download_line_changed(self, changed: DownloadLine.Changed) -> None:
+        """Name the keys that count now; what is installed is listed, chosen and judged."""
+        self._show_keys()
+        if changed.installed:
+            self._wanted = changed.installed
+            self.query_one(Input).value = ""
+            self.run_worker(self._look(), exit_on_error=False)
+
+    def _show_keys(self) -> None:
+        running, paused = self._downloading.is_running, self._downloading.is_paused
+        self.show_keys(_KEYS_RUNNING if running else _KEYS_PAUSED if paused else _KEYS)
+
     async def action_list(self, action: str, amount: int | None = None) -> None:
         """Move in the list while the search line has the focus."""
         argument = "" if amount is None else amount
         await self.query_one(ChoiceList).run_action(f"{action}({argument})")
+
+
+def _is_repository(typed: str) -> bool:
+    """It names a model on a hub, and not only one that may be here."""
+    try:
+        return typed.startswith(_HUBS) and bool(parse_repository(typed))
+    except InvalidValue:
+        return False
 
 
 def _speed(outlook: Outlook | None) -> str:

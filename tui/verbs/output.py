@@ -7,7 +7,9 @@ import json
 import os
 import re
 import sys
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
+
+import msgspec
 
 from tui.safe_text import safe, safe_line
 
@@ -62,8 +64,28 @@ def write_json(document: object) -> None:
     sys.stdout.flush()
 
 
+def write_json_line(document: object) -> None:
+    """Write one JSON document as one line to stdout, as harmless as `write_json` does."""
+    text = json.dumps(document, ensure_ascii=False)
+    sys.stdout.write(_INVISIBLE_IN_JSON.sub(_escaped, text) + "\n")
+    sys.stdout.flush()
+
+
+def plain(value: msgspec.Struct) -> dict[str, Any]:
+    """A value of the engine as what JSON can say; paths become text."""
+    found = cast("dict[str, Any]", msgspec.to_builtins(value, enc_hook=str))
+    found.pop("type", None)  # the wire's own mark
+    return found
+
+
 def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found.group()):04x}"
+
+
+def tell_progress(text: str) -> None:
+    """Write one line of progress to stderr, where it is no terminal."""
+    sys.stderr.write(f"{safe_line(text)}\n")
+    sys.stderr.flush()
 
 
 def complain(message: str, hint: str = "") -> None:

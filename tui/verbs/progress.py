@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
 from engine import events, values
 from tui.format import format_duration, format_size, format_used
+from tui.safe_text import safe_line
+from tui.verbs.table import shortened
 
 _SECONDS_BETWEEN = 0.2
+_USUAL_COLUMNS = 80
 _CLEAR = "\r\x1b[K"
 _STAGES = {
     values.LoadStage.IMPORT: "starting the engine",
@@ -43,11 +47,12 @@ class ProgressLine:
                 pass
 
     def show(self, text: str) -> None:
-        """Put text on the line, at most five times a second."""
+        """Put text on the line as far as it fits, at most five times a second."""
         now = time.monotonic()
         if self._is_on and now >= self._next_at:
             self._next_at = now + _SECONDS_BETWEEN
-            self._write(_CLEAR + text)
+            # A line that is wrapped could not be taken back, not even by the ^C that terminals show.
+            self._write(_CLEAR + shortened(safe_line(text), _columns() - len("^C") - 1))
             self._shown = text
 
     def clear(self) -> None:
@@ -60,6 +65,13 @@ class ProgressLine:
     def _write(self, text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS
 
 
 def _load(event: events.LoadProgress) -> str:

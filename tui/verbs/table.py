@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 
 from tui.safe_text import safe_line
 
@@ -30,6 +31,14 @@ def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers
 def width(text: str) -> int:
     """Columns that a text takes on a terminal."""
     return sum(_character_width(character) for character in text)
+
+
+def shortened(text: str, columns: int) -> str:
+    """As much of a text as fits so many columns, with an ellipsis where it is cut."""
+    if width(text) <= columns:
+        return text
+    ends = accumulate(_character_width(character) for character in text)
+    return text[: sum(end < columns for end in ends)] + "…"
 
 
 def _character_width(character: str) -> int:

@@ -93,10 +93,10 @@ def test_an_unknown_name_brings_near_ones_and_the_next_step(folders: tuple[Path,
     assert "`vramble models`" in caught.value.hint
     with pytest.raises(UnknownModel) as caught:
         find_model("hf:Nobody/Nothing", folders)
-    assert caught.value.hint == "`hf download Nobody/Nothing` gets it."
+    assert caught.value.hint == "`vramble pull hf:Nobody/Nothing` gets it."
     with pytest.raises(UnknownModel) as caught:
         find_model("ms:Nobody/Nothing", folders)
-    assert caught.value.hint == "`modelscope download --model Nobody/Nothing` gets it."
+    assert caught.value.hint == "`vramble pull ms:Nobody/Nothing` gets it."
 
 
 @pytest.mark.parametrize(

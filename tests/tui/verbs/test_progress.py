@@ -53,3 +53,10 @@ def test_a_pipe_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     line.watch(LOADING)
     line.clear()
     assert pipe.getvalue() == ""
+
+
+def test_a_line_is_never_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    line_on(terminal, monkeypatch).show("模型" * 100)
+    shown = terminal.getvalue().rpartition("\x1b[K")[2]
+    assert shown == "模型" * 19 + "…"
