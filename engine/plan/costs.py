@@ -51,6 +51,9 @@ _KERNEL_OPS = 20
 """Operations of our own kernels in a layer."""
 _KERNEL_EXPERT_OPS = 5
 """And for each expert that a token passes."""
+_CAPPED_FAMILIES = ("gemma2",)
+_CAPPED_TIMES = 3.0
+"""As long as others takes attention whose scores pass a hyperbolic tangent."""
 _CALL_OPS = 4
 """Dispatched operations that take as long as handing one product to our kernels."""
 _LONG = 1 << 20
@@ -111,6 +114,7 @@ class ModuleCosts:
         self._modules = {module.name: module for module in footprint.modules}
         self._dtype = config.dtype or _DTYPES.get(footprint.itemsize, "bfloat16")
         self._plain = f"{self._dtype} columns" if config.model_type in _COLUMN_FAMILIES else self._dtype
+        self._capped = _CAPPED_TIMES if config.model_type in _CAPPED_FAMILIES else 1.0
         self._is_eager = config.model_type in EAGER_FAMILIES
         layers = sum(module.layer is not None for module in footprint.modules)
         self._layer_ops = footprint.step_ops / max(1, layers) or _USUAL_LAYER_OPS
@@ -217,7 +221,7 @@ class ModuleCosts:
             ops += _KERNEL_EXPERT_OPS * self._footprint.config.active_experts
         return Cost(
             weights=self._read_bytes(layer, module) / named(limits.native_bandwidth, kind),
-            cache=size / named(limits.native_attention_bandwidth, self._dtype),
+            cache=self._capped * size / named(limits.native_attention_bandwidth, self._dtype),
             dispatch=ops * limits.native_op_seconds,
         )
 

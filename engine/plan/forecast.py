@@ -13,7 +13,7 @@ from engine.plan.loading import load_seconds
 from engine.values import Forecast, LayerPlacement, MachineLimits, Tier
 
 PROMPT_TOKENS = 512
-HOST_SECONDS = 1.5e-4
+HOST_SECONDS = 3.5e-4
 """Of one token outside of the forward: choosing it, its text, its event."""
 _BOUNDS = {
     "weights": "reading weights",

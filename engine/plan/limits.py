@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.plan.kept import keep_value, kept_ratios, kept_value, scratch_folder
+from engine.plan.kept import keep_ratios, keep_value, kept_ratios, kept_value, scratch_folder
 from engine.ram import read_ram
 from engine.readings import RamReading
 from engine.values import Budget, GpuLimits, MachineLimits
@@ -112,8 +112,13 @@ def known_runtime() -> int:
 
 
 def keep_limits(limits: MachineLimits) -> None:
-    """Keep what was measured for later runs; without a place to write to, it is measured again then."""
+    """Keep what was measured for later runs; without a place to write to, it is measured again then.
+
+    What was learned corrects the figures before, not these.
+    """
     keep_value(_limits_file(), limits)
+    if kept_ratios(machine_key()):
+        keep_ratios(machine_key(), {})
 
 
 def versions() -> str:

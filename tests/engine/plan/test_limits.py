@@ -11,7 +11,16 @@ import msgspec
 import pytest
 
 from engine.plan import limits
-from engine.plan.limits import keep_limits, kept_limits, machine_limits, typical_gpu, typical_limits, versions
+from engine.plan.kept import keep_ratios
+from engine.plan.limits import (
+    keep_limits,
+    kept_limits,
+    machine_key,
+    machine_limits,
+    typical_gpu,
+    typical_limits,
+    versions,
+)
 from engine.readings import RamReading
 from engine.values import Budget, MachineLimits
 
@@ -136,3 +145,9 @@ def test_what_the_engine_holds_is_room_for_the_pages_of_the_next_model() -> None
 
     assert machine_limits((), ram(0)).page_cache_bytes == 16 * GIB
     assert machine_limits((), ram(5 * GIB)).page_cache_bytes == 16 * GIB
+
+
+def test_what_was_learned_against_other_figures_is_forgotten_with_them() -> None:
+    keep_ratios(machine_key(), {"a model": (2.0, 0.5)})
+    keep_limits(measured())
+    assert machine_limits().learned == {}
