@@ -2,7 +2,9 @@
 
 P5. A random-weight llama in the shape of 1B, as bf16 and as nf4, at 64 and at 2,048 tokens of context. In
 each block: a reading of a gigabyte by all threads, some steps of ours, a reading, some of transformers, a
-reading; each figure is the share of the mean of the readings around it. Prints a table, then one JSON line.
+reading; each figure is the share of the mean of the readings around it. With `--llama-cpp PYTHON`, an
+interpreter that has llama-cpp-python and gguf, llama.cpp takes its turn in each block, with the same shape as
+bf16 and as Q4_0, and both compute prompts of 512 and 2,048 tokens. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +38,8 @@ CONTEXTS = (64, 2048)
 STEPS = 4
 TOKEN = 7
 PROBE_BYTES = 1 << 30
+PROMPTS = (512, 2048)
+PEER_TARGETS = {Quantization.NONE: (0.95, 0.95), Quantization.NF4: (0.95, 1.2)}
 TARGETS = {Quantization.NONE: 0.85, Quantization.NF4: 0.75}
 
 
@@ -45,6 +50,34 @@ class Block(NamedTuple):
     ours_probe: float
     theirs: float
     theirs_probe: float
+    peer: float = 0.0
+
+
+class Peer:
+    """llama.cpp in a process of its own; without an interpreter for it, nothing is measured."""
+
+    def __init__(self, python: Path | None, kind: Quantization, folder: Path) -> None:
+        """Start it with weights of the same kind."""
+        stored = {Quantization.NONE: "BF16", Quantization.NF4: "Q4_0"}[kind]
+        script = Path(__file__).with_name("llama_cpp.py")
+        self._process = python and subprocess.Popen(
+            [python, "-P", script, stored, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def seconds(self, do: str, tokens: int) -> float:
+        """The median time of one answer; 0 where there is no peer."""
+        if not self._process or not self._process.stdin or not self._process.stdout:
+            return 0.0
+        self._process.stdin.write(json.dumps({"do": do, "tokens": tokens}) + "\n")
+        self._process.stdin.flush()
+        taken: list[float] = json.loads(self._process.stdout.readline())["seconds"]
+        return statistics.median(taken)
+
+    def close(self) -> None:
+        """End it."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
 
 
 def loaded(folder: Path, kind: Quantization) -> tuple[HFBackend, Runner]:
@@ -120,7 +153,13 @@ def probe(kernels: Kernels, memory: torch.Tensor) -> float:
 
 
 @torch.inference_mode()
-def blocks(runner: Runner, model: Any, context: int, count: int) -> Iterator[Block]:  # noqa: ANN401 - likewise
+def blocks(
+    runner: Runner,
+    model: Any,  # noqa: ANN401 - likewise
+    context: int,
+    count: int,
+    peer: Peer,
+) -> Iterator[Block]:
     """Measure in turns."""
     kernels = Foundry().kernels(lambda: None)
     if not isinstance(kernels, Kernels):
@@ -128,22 +167,44 @@ def blocks(runner: Runner, model: Any, context: int, count: int) -> Iterator[Blo
     memory = torch.ones(PROBE_BYTES // 4)
     fill(runner, context)
     theirs_step = stepper(model, context)
+    peer.seconds("fill", context)
     for _ in range(count):
         first = probe(kernels, memory)
         ours = seconds(lambda: runner.feed([TOKEN]))
         second = probe(kernels, memory)
         theirs = seconds(theirs_step)
         third = probe(kernels, memory)
-        yield Block(ours, (first + second) / 2, theirs, (second + third) / 2)
+        yield Block(ours, (first + second) / 2, theirs, (second + third) / 2, peer.seconds("decode", STEPS))
 
 
-def figures(name: str, size: int, measured: list[Block], target: float) -> Iterator[dict[str, Any]]:
+def figures(
+    name: str, size: int, measured: list[Block], target: float, peer_target: float
+) -> Iterator[dict[str, Any]]:
     """Reduce blocks to their medians."""
     yield _figure(f"{name}: ours / memory", [size / b.ours / b.ours_probe for b in measured], target)
     yield _figure(f"{name}: transformers / memory", [size / b.theirs / b.theirs_probe for b in measured])
     yield _figure(f"{name}: ours, ms a token", [1e3 * block.ours for block in measured])
     yield _figure(f"{name}: transformers, ms a token", [1e3 * block.theirs for block in measured])
     yield _figure(f"{name}: memory, GB/s", [block.ours_probe / 1e9 for block in measured])
+    if any(block.peer for block in measured):
+        yield _figure(f"{name}: llama.cpp, ms a token", [1e3 * block.peer for block in measured])
+        yield _figure(f"{name}: ours, times llama.cpp", [b.peer / b.ours for b in measured], peer_target)
+
+
+def prefills(runner: Runner, label: str, count: int, peer: Peer) -> Iterator[dict[str, Any]]:
+    """Prompts, computed by both in turns: how many times as fast ours is."""
+    for tokens in PROMPTS if peer.seconds("fill", CONTEXTS[0]) else ():
+        ratios = []
+        for _ in range(count):
+            runner.kv.drop()
+            began, done = time.perf_counter(), 0
+            while done < tokens:
+                size = runner.chunk_size(tokens - done)
+                runner.prefill_chunk([TOKEN + n for n in range(size)])
+                done += size
+            ours = time.perf_counter() - began
+            ratios.append(peer.seconds("fill", tokens) / ours)
+        yield _figure(f"{label}: prompt of {tokens}, times llama.cpp", ratios, 1.0)
 
 
 def _figure(name: str, samples: list[float], target: float | None = None) -> dict[str, Any]:
@@ -151,15 +212,19 @@ def _figure(name: str, samples: list[float], target: float | None = None) -> dic
     return {"name": name, "median": round(statistics.median(samples), 3), **spread, "target": target}
 
 
-def measure(folder: Path, kind: Quantization, count: int) -> Iterator[dict[str, Any]]:
+def measure(folder: Path, kind: Quantization, count: int, python: Path | None) -> Iterator[dict[str, Any]]:
     """All figures of one way to store the weights."""
+    peer = Peer(python, kind, folder)
     backend, runner = loaded(folder, kind)
     model = stock(folder, kind)
     stepper(model, 1)()  # packs what is packed at first use
-    for context in CONTEXTS:
-        measured = list(blocks(runner, model, context, count))
-        label = f"{'bf16' if kind is Quantization.NONE else kind.value} at {context}"
-        yield from figures(label, step_bytes(model, context), measured, TARGETS[kind])
+    stored = "bf16" if kind is Quantization.NONE else kind.value
+    for context, peer_target in zip(CONTEXTS, PEER_TARGETS[kind], strict=True):
+        measured = list(blocks(runner, model, context, count, peer))
+        label = f"{stored} at {context}"
+        yield from figures(label, step_bytes(model, context), measured, TARGETS[kind], peer_target)
+    yield from prefills(runner, stored, count, peer)
+    peer.close()
     backend.unload()
 
 
@@ -168,12 +233,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="keeps the model between runs")
     parser.add_argument("--blocks", type=int, default=7)
+    parser.add_argument("--llama-cpp", type=Path, metavar="PYTHON", help="that has llama-cpp-python and gguf")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
         folder = asked.folder or Path(parent) / "random"
         if not list(folder.glob("*.safetensors")):
             make("llama_large", LAYERS, torch.bfloat16, folder, **ONE_B)
-        found = [figure for kind in TARGETS for figure in measure(folder, kind, asked.blocks)]
+        found = [
+            figure for kind in TARGETS for figure in measure(folder, kind, asked.blocks, asked.llama_cpp)
+        ]
     for figure in found:
         spread = f"{figure['least']:8.3f} ..{figure['most']:8.3f}"
         print(f"{figure['name']:36}{figure['median']:8.3f}   {spread}   target {figure['target'] or '-'}")

@@ -137,9 +137,10 @@ def packed(pack: Packer, shape: tuple[int, int]) -> tuple[torch.nn.Module, float
     return layer, plain.nbytes / (time.perf_counter() - started)
 
 
-def copies_of(layer: torch.nn.Module) -> list[torch.nn.Module]:
-    """As many of a layer as no cache of the CPU holds."""
-    return [copy.deepcopy(layer) for _ in range(max(2, int(PACKED_BYTES / _bytes_of(layer))))]
+def copies_of(layer: torch.nn.Module, size: int | None = None) -> list[torch.nn.Module]:
+    """As many of a layer as take so many bytes; PACKED_BYTES where nothing is said."""
+    count = int((size or PACKED_BYTES) / _bytes_of(layer))
+    return [copy.deepcopy(layer) for _ in range(max(2, count))]
 
 
 def _bytes_of(layer: torch.nn.Module) -> int:

@@ -17,8 +17,6 @@ from engine.hf.native.program import Matrix, Program, scratch_width, splits_for
 RUN_SECONDS = 0.15
 MOST_RUNS = 12
 HEADS, KV_HEADS, WIDTH, TOKENS = 32, 8, 64, 2048
-CACHED_BYTES = 96 << 20
-"""More than most caches of a CPU hold."""
 SMALL_OPS = 1000
 
 
@@ -51,9 +49,9 @@ def native_speed(kernels: Kernels, memory: torch.Tensor) -> NativeSpeed:
     for dtype in FORMATS:
         name = str(dtype).removeprefix("torch.")
         bandwidth[name] = _bandwidth(kernels, list(_plain(memory, dtype)))
-        attention[name] = _attention_bandwidth(kernels, dtype)
+        attention[name] = _attention_bandwidth(kernels, dtype, memory.nbytes)
     for kind, pack in PACKERS.items():
-        layers = copies_of(packed(pack, measure_linear.LARGE)[0])
+        layers = copies_of(packed(pack, measure_linear.LARGE)[0], memory.nbytes)
         found = [matrix for layer in layers if (matrix := matrix_of(layer, kernels)) is not None]
         if found:
             bandwidth[kind] = _bandwidth(kernels, found)
@@ -80,11 +78,11 @@ def _bandwidth(kernels: Kernels, matrices: list[Matrix]) -> float:
     return size / until(RUN_SECONDS, MOST_RUNS, lambda: kernels.run(program))
 
 
-def _attention_bandwidth(kernels: Kernels, dtype: torch.dtype) -> float:
+def _attention_bandwidth(kernels: Kernels, dtype: torch.dtype, size: int) -> float:
     """KV bytes per second of one token that attends to 2,048 others, layer after layer."""
     writer = Program(dtype)
     one = 2 * KV_HEADS * TOKENS * WIDTH * dtype.itemsize
-    held = torch.full((max(2, CACHED_BYTES // one), 2, KV_HEADS, TOKENS, WIDTH), 0.5, dtype=dtype)
+    held = torch.full((max(2, size // one), 2, KV_HEADS, TOKENS, WIDTH), 0.5, dtype=dtype)
     queries, result = (writer.buffer(name, HEADS * WIDTH) for name in ("queries", "result"))
     splits = splits_for(KV_HEADS)
     shared = writer.buffer("scratch", scratch_width(HEADS, WIDTH, splits))
