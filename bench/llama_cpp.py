@@ -1,7 +1,7 @@
 """The peer of `bench.native`: llama.cpp on random weights of the same shape, in a Python of its own.
 
 `python -P bench/llama_cpp.py BF16|Q4_0 FOLDER`, with llama-cpp-python 0.3.36 and gguf installed there. It
-writes the model once, and answers lines of JSON: {"do": "fill" | "decode", "tokens": n} gives {"seconds": [...]}.
+writes the model once. A line {"do": "fill" | "decode", "tokens": n} is answered by {"seconds": [...]}.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ WHOLE_STEP_FAMILIES = (
     "stablelm",
 )
 """Of these, our own kernels compute a whole step at once."""
+_MERGED_FAMILIES = ("glm", "phi3")
+"""Their projections are stored as one matrix, which cannot be parted once it is packed."""
 _WIDE_KEY_FAMILIES = ("gptj", "codegen")
 """Of those, the ones that compute scores in float32, from a copy of all keys."""
 _IN_A_MODEL = 1.12
@@ -126,14 +128,16 @@ class ModuleCosts:
         self._is_evicted = 0 < limits.page_cache_bytes < needed
         self._is_cached = needed <= limits.page_cache_bytes
 
-    def way_of(self, layers: Iterable[LayerPlacement]) -> Way:
+    def way_of(self, layers: Collection[LayerPlacement]) -> Way:
         """How a step of these layers is computed."""
         if not self._limits.native_bandwidth or any(layer.tier is not Tier.CPU for layer in layers):
             return Way.GENERAL
         kinds = {self._kind(layer, self._modules[layer.name]).partition(" ")[0] for layer in layers}
         if not kinds <= set(self._limits.native_bandwidth):
             return Way.GENERAL
-        is_whole = self._footprint.config.model_type in WHOLE_STEP_FAMILIES
+        family = self._footprint.config.model_type
+        is_packed = any(0 < layer.bytes < self._modules[layer.name].plain_bytes for layer in layers)
+        is_whole = family in WHOLE_STEP_FAMILIES and not (is_packed and family in _MERGED_FAMILIES)
         return Way.WHOLE_STEP if is_whole else Way.SINGLE_LAYERS
 
     def step(self, layer: LayerPlacement, main: str, context_tokens: int, way: Way = Way.GENERAL) -> Cost:
@@ -158,7 +162,7 @@ class ModuleCosts:
         if gpu is not None:
             cost = self._on_gpu(gpu, layer, module, context_tokens)
         elif way is Way.WHOLE_STEP:
-            cost = self._by_kernels(layer, module, context_tokens)
+            cost = self._by_kernels(layer, module, context_tokens).times(_IN_A_MODEL)
         elif way is Way.SINGLE_LAYERS:
             cost = self._by_single_kernels(layer, module, context_tokens).times(_IN_A_MODEL)
         else:
@@ -230,6 +234,9 @@ class ModuleCosts:
         own = self._on_cpu(layer, module, context_tokens)
         kind = self._kind(layer, module).partition(" ")[0]
         each = _CALL_OPS * self._limits.op_seconds * module.matrices
+        if own.cache and not self._is_eager:
+            size = self._footprint.module_kv_bytes(module, context_tokens)
+            own = own._replace(cache=size / named(self._limits.native_attention_bandwidth, self._dtype))
         return own._replace(
             weights=self._read_bytes(layer, module) / named(self._limits.native_bandwidth, kind),
             dispatch=self._ops(module) * self._limits.op_seconds + each,

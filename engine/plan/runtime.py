@@ -26,7 +26,7 @@ RAM_RUNTIME_BYTES = 512 << 20
 """The engine process with its libraries, a model's classes and gaps, without CUDA, until it is measured."""
 CUDA_RAM_BYTES = 1 << 30
 """What CUDA's libraries add to the process in RAM."""
-CLASS_BYTES = 80 << 20
+CLASS_BYTES = 100 << 20
 PACKING_BYTES = {Quantization.INT8: 12, Quantization.NF4: 16}
 """Per element of the matrix that is being packed: float32 copies of it, codes, and the result."""
 UNPACKED_OUTPUT_BYTES = {Quantization.INT8: 16}
