@@ -45,6 +45,8 @@ from engine.ram import read_bytes_from_disk
 from engine.values import BudgetRequest, DeviceLedger, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
+WORTH_WAITING_BYTES = 64 << 20
+"""A smaller model is quick by torch, too: it is not held up while kernels are compiled for the first time."""
 
 
 class HFBackend:
@@ -155,7 +157,10 @@ class HFBackend:
         runner.pace.largest = placement.prefill_chunk
         runner.kv.foresee(placement.context_window)
         progress.begin(LoadStage.WARM_UP, verdict.weight_bytes)
-        trial = Trial(placed.model, self._foundry.kernels(progress.check)) if placed.lies_in_ram else None
+        trial = None
+        if placed.lies_in_ram:
+            waits = verdict.weight_bytes >= WORTH_WAITING_BYTES
+            trial = Trial(placed.model, self._foundry.kernels(progress.check, waits=waits))
         _warm_up(runner, tokenizer, trial)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)

@@ -48,7 +48,7 @@ class Missing(StrEnum):
     )
     LATE = (
         "vramble's kernels are still being compiled: tokens are computed by torch, up to twice as slowly. "
-        "Load the model again in a minute."
+        "A model that is loaded a minute later uses them."
     )
     TRUST = (
         "vramble's kernels do not compute on this machine what torch does: torch computes tokens, up to "

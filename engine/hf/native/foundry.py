@@ -36,13 +36,14 @@ class Foundry:
         if folder is not None:
             self._library = built_library(folder)
 
-    def kernels(self, check: Callable[[], None]) -> Kernels | Missing:
+    def kernels(self, check: Callable[[], None], *, waits: bool = True) -> Kernels | Missing:
         """Return the kernels, or why there are none; on the thread that will run them.
 
         Args:
             check: called while a build is waited for; what it raises ends the wait.
+            waits: for a build that is under way.
         """
-        give_up_at = time.monotonic() + LONGEST_WAIT_SECONDS
+        give_up_at = time.monotonic() + (LONGEST_WAIT_SECONDS if waits else 0.0)
         while self._thread.is_alive() and time.monotonic() < give_up_at:
             check()
             self._thread.join(POLL_SECONDS)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.compilers import VARIABLE, found_compilers
+from engine.hf import backend
 from engine.hf.native import foundry
 from engine.hf.native.build import Missing, builds_folder, built_library
 from engine.hf.native.foundry import Foundry, trusted
@@ -90,6 +91,22 @@ def test_a_build_that_takes_too_long_is_given_up_for_this_load(
     release.set()
     monkeypatch.setattr(foundry, "LONGEST_WAIT_SECONDS", 60.0)
     assert building.kernels(nothing) is Missing.BUILD
+
+
+def test_a_small_model_is_not_held_up_by_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def slow(_: Path) -> Missing:
+        release.wait(60)
+        return Missing.BUILD
+
+    monkeypatch.setattr(foundry, "built_library", slow)
+    monkeypatch.setattr(backend, "WORTH_WAITING_BYTES", 64 << 20)
+    monkeypatch.setattr(foundry, "LONGEST_WAIT_SECONDS", 3600.0)
+    talk = Talk(tiny_models.checkpoint("llama"))  # would wait for an hour
+    assert talk.inner.runner.decoder is None
+    talk.backend.unload()
+    release.set()
 
 
 def test_a_load_that_waits_for_a_build_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
