@@ -162,7 +162,7 @@ class Runner:
         own = self._sampled(token_ids)
         seconds = own.seconds
         if try_ways is not None:
-            self.decoder = try_ways(own, lambda: self._sampled(token_ids))
+            self.decoder = try_ways(own, self._sampled)
             seconds = least_seconds(lambda: _wait_for(self.feed(token_ids[:1])))
         self.pace.note_step(seconds)
         if self.pace.is_slow:

@@ -47,8 +47,8 @@ class StepDecoder(Protocol):
         """Stop a step under way, or (wanted=False) allow steps again; any thread may call this."""
 
 
-TryWays = Callable[[Sample, Callable[[], Sample]], StepDecoder | None]
-"""Is given what the model's own code computed, and lets it compute the same again after a change."""
+TryWays = Callable[[Sample, Callable[[Sequence[int]], Sample]], StepDecoder | None]
+"""Is given what the model's own code computed, and lets it compute such samples again after a change."""
 
 
 def least_seconds(step: Callable[[], object]) -> float:

@@ -38,6 +38,7 @@ _IN_A_MODEL = 1.12
 _PROMPT_SHARE = 0.65
 """Of the speed of matrix products alone that a prompt reaches: the rest is between them."""
 _HALF = 2
+_FLOAT_BYTES = 4
 _EAGER_OPS = 35
 """Operations that take as long as what products of 16 bit prepare for each new length of the cache."""
 _EXPERT_OPS = 2
@@ -279,15 +280,19 @@ class ModuleCosts:
         return limits.cache_bandwidth if size // 2 <= LARGEST_REUSED_BYTES else limits.copy_bandwidth
 
     def _eager_seconds(self, size: int, groups: float) -> float:
-        """Attention in steps: grouped keys and values are repeated, and some keys widened, by copying."""
+        """Attention in steps: the heads of a cache with room to grow are copied together, or repeated.
+
+        That is part of what was measured; to widen keys is not.
+        """
         limits = self._limits
-        reading = size * groups / named(limits.eager_bandwidth, self._dtype)
-        copied = size * groups if groups > 1 else 0.0
-        if self._footprint.config.model_type in _WIDE_KEY_FAMILIES:
-            wide = 2 * size / self._footprint.itemsize
-            reading += wide / named(limits.eager_bandwidth, "float32")
-            copied += wide
-        return reading + copied / self._copy_bandwidth(int(copied))
+        repeated = size * groups / named(limits.eager_bandwidth, self._dtype)
+        if self._footprint.config.model_type not in _WIDE_KEY_FAMILIES:
+            return repeated
+        keys = size * groups / _HALF / self._footprint.itemsize * _FLOAT_BYTES
+        widened = (
+            keys / self._copy_bandwidth(2 * int(keys)) if self._footprint.itemsize < _FLOAT_BYTES else 0.0
+        )
+        return repeated / _HALF + keys / named(limits.eager_bandwidth, "float32") + widened
 
     def _fetching(self, layer: LayerPlacement, module: Module, gpu: GpuLimits | None) -> dict[str, float]:
         """What bringing a module's weights to where they are computed takes, for each use."""

@@ -6,7 +6,7 @@ Whatever is chosen has computed the same logits as the model's own code, and was
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers.cache_utils import DynamicCache
@@ -21,6 +21,8 @@ from engine.hf.native.matrix import has_quantized
 from engine.hf.packed_attention import single_step_attention
 from engine.hf.ways import TIMED_SECONDS, Sample, least_seconds
 
+Compute = Callable[[Sequence[int]], Sample]
+MOST_SAMPLES = 3
 EXACT, ROUNDED = 1e-3, 0.1
 """Of the spread of the logits: more than sums in another order differ by, less than any real mistake."""
 LAYERS = "This architecture's tokens are computed layer by layer, not by one call of vramble's kernels."
@@ -46,35 +48,62 @@ class Trial:
         self.notes: tuple[str, ...] = ()
 
     @torch.inference_mode()
-    def __call__(self, own: Sample, again: Callable[[], Sample]) -> NativeDecoder | None:
+    def __call__(self, own: Sample, compute: Compute) -> NativeDecoder | None:
         """Return what computes whole steps, or None where the model does, changed for the better or not.
 
         Args:
             own: what the model's own code computed.
-            again: lets the model compute the same, as it is then.
+            compute: lets the model compute such a sample, as it is then.
         """
+
+        def again() -> Sample:
+            return compute(own.token_ids)
+
         if isinstance(self._kernels, Missing):
             _pack_attention(self._model, own, again)
             self.notes = (self._kernels.value,) if self._kernels else ()
             return None
-        decoder = translated(self._model, self._kernels, own)
+        decoder = translated(self._model, self._kernels, own, compute)
         if decoder is None:
             self.notes = (LAYERS if _use_layers(self._model, self._kernels, own, again) else TORCH,)
         return decoder
 
 
 @torch.inference_mode()
-def translated(model: Foreign, kernels: Kernels, own: Sample) -> NativeDecoder | None:
-    """Return a decoder whose logits agree with the model's own and that is not slower, or None."""
+def translated(
+    model: Foreign, kernels: Kernels, own: Sample, compute: Compute | None = None
+) -> NativeDecoder | None:
+    """Return a decoder whose logits agree with the model's own and that is not slower, or None.
+
+    Args:
+        model: in eval mode, its weights in RAM.
+        kernels: to compute with.
+        own: what the model's own code computed.
+        compute: lets the model compute more samples, where one alone may mislead.
+    """
+    samples = [own]
     for interleaved in (False, True):
         try:
             decoder = NativeDecoder(model, kernels, interleaved=interleaved)
         except (Untranslatable, AttributeError, TypeError):
             return None
-        ours = _decoded(decoder, model, own)
-        if ours is not None and _alike(model, ours, own):
-            return decoder if ours.seconds <= own.seconds else None
+        for number in range(_samples_needed(model) if compute else 1):
+            if number == len(samples) and compute:
+                samples.append(compute(_turned(own.token_ids, number)))
+            ours = _decoded(decoder, model, samples[number])
+            if ours is not None and _alike(model, ours, samples[number]):
+                return decoder if ours.seconds <= own.seconds else None
     return None
+
+
+def _samples_needed(model: Foreign) -> int:
+    """More than one where rounding can send a token to another expert: then all that follows differs."""
+    has_experts = any(hasattr(module, "experts") for module in model.modules())
+    return MOST_SAMPLES if has_experts else 1
+
+
+def _turned(token_ids: Sequence[int], count: int) -> Sequence[int]:
+    return [*token_ids[count:], *token_ids[:count]]
 
 
 def _decoded(decoder: NativeDecoder, model: Foreign, own: Sample) -> Sample | None:

@@ -1,0 +1,78 @@
+"""Whether others disturb what is measured: processes on the same cores, guests on the same memory."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from engine.hf.measure import ram_bandwidth
+
+QUIET_SHARE = 0.04
+"""Of all cores; threads that wait for each other notice more."""
+LOOK_SECONDS = 1.0
+PATIENCE_SECONDS = 300.0
+PROBED_BYTES = 200 << 20
+PROBES = 5
+FAR = 0.12
+"""Bandwidth that differs by more is that of another machine."""
+_IDLE, _WAITING, _GUEST = 3, 4, 8
+"""Places in the first line of /proc/stat; time of guests is counted as the user's, too."""
+
+
+class Others:
+    """CPU time of everyone but this process and one other, from now on."""
+
+    def __init__(self, pid: int) -> None:
+        """Begin.
+
+        Args:
+            pid: of the other process.
+        """
+        self._pid = pid
+        self._started = time.perf_counter()
+        self._before = self._ticks()
+
+    def share(self) -> float:
+        """Of all cores since the beginning, 0 to 1."""
+        seconds = (self._ticks() - self._before) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, seconds) / (time.perf_counter() - self._started) / (os.cpu_count() or 1)
+
+    def _ticks(self) -> int:
+        return busy_ticks() - _ticks_of(os.getpid()) - _ticks_of(self._pid)
+
+
+def busy_ticks() -> int:
+    """Ticks that all cores together have worked, or were withheld by the hypervisor, since the start."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return sum(ticks[:_GUEST]) - ticks[_IDLE] - ticks[_WAITING]
+
+
+def _ticks_of(pid: int) -> int:
+    """A process's own, and those of the children that it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15])
+
+
+def wait_for_quiet() -> bool:
+    """Return as soon as nobody else computes; False when that took too long."""
+    end = time.perf_counter() + PATIENCE_SECONDS
+    while time.perf_counter() < end:
+        others = Others(os.getpid())
+        time.sleep(LOOK_SECONDS)
+        if others.share() <= QUIET_SHARE:
+            return True
+    return False
+
+
+def is_as_fast(bandwidth: float) -> bool:
+    """Whether memory is read about as fast as it was.
+
+    Args:
+        bandwidth: bytes per second, by the same probe, when the machine was measured.
+    """
+    memory = torch.ones(PROBED_BYTES, dtype=torch.uint8)
+    probes = sorted(ram_bandwidth(memory) for _ in range(PROBES))
+    return abs(probes[PROBES // 2] / bandwidth - 1) <= FAR
