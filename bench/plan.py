@@ -24,10 +24,15 @@ from bench.plan_random import survive
 from bench.plan_run import EngineClient, Run, RunFailed, prompt_of, run
 from bench.plan_watch import Cage, cage
 from bench.quiet import QUIET_SHARE, Others, is_as_fast, wait_for_quiet
+from engine.checkpoint import inspect_folder
 from engine.commands import DryRun, MeasureLimits
 from engine.events import DryRunDone, LimitsMeasured
-from engine.plan import place
-from engine.plan.limits import kept_limits
+from engine.memory import read_memory
+from engine.offload import parent_folder
+from engine.plan import footprint_of, live_budgets, placement_for
+from engine.plan.limits import kept_limits, machine_limits
+from engine.plan.shelf import known_blueprint
+from engine.readings import RamReading
 from engine.values import BudgetRequest, Placement
 
 MIB = 1 << 20
@@ -139,8 +144,14 @@ def plan_of(case: Case, folder: Path) -> tuple[Placement, int]:
 
 
 def _placed(case: Case, folder: Path, ram_bytes: int | None) -> Placement:
-    budgets = BudgetRequest(ram_bytes=ram_bytes)
-    return place(folder, context_window=case.context_window, quantization=case.quantization, budgets=budgets)
+    """Plan for a machine that has no more RAM than that, for its page cache either."""
+    asked = BudgetRequest(ram_bytes=ram_bytes)
+    reading = read_memory()
+    live = live_budgets(asked, reading)
+    ram = reading.ram if ram_bytes is None else RamReading(total_bytes=ram_bytes, ram_used=0)
+    footprint = footprint_of(inspect_folder(folder), case.quantization, known_blueprint(folder))
+    limits = machine_limits(live, ram)
+    return placement_for(footprint, live, case.context_window, parent_folder(asked), limits=limits)
 
 
 def evict(folder: Path) -> None:

@@ -63,7 +63,7 @@ class MachineLimits(Value, frozen=True, kw_only=True):
         cached_bandwidth: bytes per second of pages that are, when they are first touched.
         copy_bandwidth: bytes per second that are copied to memory that is new to the process.
         tensor_seconds: to open and fetch one tensor of a file with 300, beside its bytes.
-        quantize_bandwidth: plain bytes per second that are packed on load, by quantization.
+        quantize_bandwidth: bytes per second of bfloat16 that are packed on load, by quantization.
         ram_runtime_bytes: of the engine process before any model.
         waited_share: of the time of measuring, how long its threads waited for a core that others used.
         gpus: one per GPU.

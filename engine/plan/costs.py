@@ -63,6 +63,8 @@ _LONG = 1 << 20
 _FILE_TENSORS = 300
 """Of the file that was measured; opening one takes time in proportion."""
 _SHARD_BYTES = 5 << 30
+_HOOK_OPS = 25
+"""Dispatched operations that take as long as accelerate's hooks with one tensor."""
 _GPU_COPY_SECONDS = 5e-5
 """Of each tensor that accelerate copies and drops again: the wait, and `empty_cache`."""
 _DTYPES = {2: "bfloat16", 4: "float32"}
@@ -127,7 +129,7 @@ class ModuleCosts:
         needed = sum(module.plain_bytes for module in footprint.modules) + limits.ram_runtime_bytes
         self._is_in_place = footprint.is_in_place
         self._is_evicted = 0 < limits.page_cache_bytes < needed
-        self._is_cached = needed <= limits.page_cache_bytes
+        self._missing_share = _missing_share(footprint, needed - limits.page_cache_bytes)
 
     def way_of(self, layers: Collection[LayerPlacement]) -> Way:
         """How a step of these layers is computed."""
@@ -305,7 +307,7 @@ class ModuleCosts:
         link = module.plain_bytes / gpu.link_bandwidth + module.tensors * _GPU_COPY_SECONDS
         if layer.tier is Tier.STREAM:
             return {"link": link}
-        return {"link": link, "disk": module.plain_bytes / self._page_bandwidth() + self._opening(module)}
+        return {"link": link, "disk": self._paging(module.plain_bytes) + self._opening(module)}
 
     def _direct_seconds(self, layer: LayerPlacement, module: Module) -> float:
         """A whole module past the page cache, experts that no token chose included; an embedding's rows.
@@ -328,15 +330,18 @@ class ModuleCosts:
         is_packed = 0 < layer.bytes < module.plain_bytes
         touched = 0.0 if is_packed else module.plain_bytes * module.active_share
         if layer.tier is not Tier.DISK:
-            return touched / self._page_bandwidth() if self._is_evicted else 0.0
+            return self._paging(touched) if self._is_evicted else 0.0
+        hooks = module.tensors * _HOOK_OPS * self._limits.op_seconds
         if module.layer is None and module.active_share < _ROW_SHARE:
-            return module.plain_bytes / min(self._limits.copy_bandwidth, self._page_bandwidth())
-        return touched / self._page_bandwidth() + self._opening(module)
+            size = module.plain_bytes
+            return hooks + max(size / self._limits.copy_bandwidth, self._paging(size))
+        return hooks + self._paging(touched) + self._opening(module)
 
-    def _page_bandwidth(self) -> float:
-        """Of mapped pages; to find room for one takes time, too, where others must go."""
-        limits = self._limits
-        return limits.cached_bandwidth if self._is_cached else limits.mapped_bandwidth * _EVICTING_SHARE
+    def _paging(self, size: float) -> float:
+        """Seconds for mapped pages; to find room for one takes time, too, where others must go."""
+        limits, missing = self._limits, self._missing_share
+        fetched = missing * size / (limits.mapped_bandwidth * _EVICTING_SHARE)
+        return fetched + (1 - missing) * size / limits.cached_bandwidth
 
     def _opening(self, module: Module) -> float:
         return module.tensors * self._tensor_seconds
@@ -353,6 +358,19 @@ def _likeness(footprint: Footprint, module: Module) -> object:
     kind = kinds[module.layer] if module.layer < len(kinds) else ""
     growth = (footprint.module_kv_bytes(module, tokens) for tokens in (0, 1, _LONG))
     return (kind, module.bytes, module.plain_bytes, module.active_share, module.tensors, *growth)
+
+
+def _missing_share(footprint: Footprint, lacking: float) -> float:
+    """Of a step's pages, those that are not cached any more when they are used again, by bytes without room.
+
+    Reading all in turns drops each before its next use; tokens pass experts in no order.
+    """
+    if lacking <= 0:
+        return 0.0
+    layers = [module for module in footprint.modules if module.layer is not None]
+    size = sum(module.plain_bytes for module in footprint.modules)
+    has_experts = any(module.active_share < _EXPERT_SHARE for module in layers)
+    return min(1.0, lacking / max(1, size)) if has_experts else 1.0
 
 
 def _tensors_per_file(footprint: Footprint) -> float:

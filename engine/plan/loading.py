@@ -19,6 +19,10 @@ _WARM_UP_STEPS = 12
 _SLOW_WARM_UP_STEPS = 1
 _SLOW_STEP_SECONDS = 0.1
 """Such a model's threads are not compared, and the pages that were read ahead serve its first forward."""
+_MEASURED_ITEMSIZE = 2
+"""Of what was packed when its speed was measured."""
+_PACKED_ITEMSIZE = {Quantization.INT8: 1.0, Quantization.NF4: 0.5625}
+"""Bytes of an element, its part of the scales among them."""
 _REWRITE_SHARE = 0.1
 """Of the speed of copying to new memory, where the memory is a new file's."""
 
@@ -80,9 +84,11 @@ def _packing_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], lim
     if footprint.quantization is Quantization.NONE:
         return 0.0
     plain = {module.name: module.plain_bytes for module in footprint.modules}
-    packed = sum(plain[layer.name] for layer in layers if 0 < layer.bytes < plain[layer.name])
-    importing = _PACKING_OPS * limits.op_seconds if packed else 0.0
-    return importing + packed / named(limits.quantize_bandwidth, str(footprint.quantization))
+    saved = sum(plain[layer.name] - layer.bytes for layer in layers if 0 < layer.bytes < plain[layer.name])
+    elements = saved / (footprint.itemsize - _PACKED_ITEMSIZE[footprint.quantization])
+    importing = _PACKING_OPS * limits.op_seconds if elements else 0.0
+    rate = named(limits.quantize_bandwidth, str(footprint.quantization)) / _MEASURED_ITEMSIZE
+    return importing + elements / rate
 
 
 def _link_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
