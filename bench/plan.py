@@ -3,7 +3,8 @@
 P9: RAM of the engine process (resident, anonymous and file) at its peak during load, prefill and decode
 to the full context, under a memory cgroup of the plan's budget where one can be made. Beside it, decode
 tokens/s at the full context, and load seconds from files that are not cached. Memory is probed around each
-case: where it has become slower or faster, the machine is measured anew, and the case planned anew.
+reply, of which the median counts: where it is slower or faster than when the machine was measured, that is
+done anew, and the case planned anew.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from bench.plan_cases import Case, Shelf, covering, quick
 from bench.plan_random import survive
 from bench.plan_run import EngineClient, Run, RunFailed, prompt_of, run
 from bench.plan_watch import Cage, cage
-from bench.quiet import QUIET_SHARE, Others, is_as_fast, wait_for_quiet
+from bench.quiet import QUIET_SHARE, MemoryProbe, Others, wait_for_quiet
 from engine.checkpoint import inspect_folder
 from engine.commands import DryRun, MeasureLimits
 from engine.events import DryRunDone, LimitsMeasured
@@ -112,7 +113,9 @@ def calibrate(group: Cage) -> None:
     """Measure this machine in an engine process of its own, unless it still is as fast as it was then."""
     limits = kept_limits()
     for _ in range(MOST_TRIES):
-        if limits is not None and not limits.was_disturbed and is_as_fast(limits.ram_bandwidth):
+        probe = MemoryProbe()
+        probe()
+        if limits is not None and not limits.was_disturbed and probe.is_near(limits.ram_bandwidth):
             return
         wait_for_quiet()
         client = EngineClient(group)
@@ -182,13 +185,12 @@ def _measured(case: Case, folder: Path, group: Cage, placement: Placement, budge
     group.limit(None)
     client = EngineClient(group)
     group.limit(budget)
-    others, limits = Others(client.pid), kept_limits()
+    probe, others, limits = MemoryProbe(), Others(client.pid), kept_limits()
     try:
-        measured = run(client, folder, placement, prompt, reply)
-        is_undisturbed = (
-            others.share() <= QUIET_SHARE and limits is not None and is_as_fast(limits.ram_bandwidth)
-        )
-        return Row(case, placement, measured, is_undisturbed=is_undisturbed)
+        measured = run(client, folder, placement, prompt, reply, probe)
+        is_quiet = others.share() <= QUIET_SHARE
+        is_steady = limits is not None and probe.is_near(limits.ram_bandwidth)
+        return Row(case, placement, measured, is_undisturbed=is_quiet and is_steady)
     except RunFailed as failed:
         return Row(case, placement, None, str(failed))
     finally:

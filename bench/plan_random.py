@@ -125,7 +125,7 @@ class Survivor:
         client = self._held_to(budget)
         self._turns += 1
         tokens = placement.context_window - REPLY_TOKENS - MARGIN_TOKENS
-        run(client, folder, placement, prompt_of(self._tokenizer, tokens), REPLY_TOKENS)
+        run(client, folder, placement, prompt_of(self._tokenizer, tokens), REPLY_TOKENS, lambda: None)
 
     def _held_to(self, budget: int) -> EngineClient:
         """An engine process under the limit: the one at hand, unless it has served long or holds more."""

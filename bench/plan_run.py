@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import queue
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from engine.events import (
 from engine.values import ChatMessage, FinishReason, ModelRef, Placement, Role, SamplingParams
 
 PATIENCE_SECONDS = 600.0
+REPLIES, REPLIES_SECONDS = 5, 30.0
+"""Of the same prompt: other guests' use of the memory comes and goes within seconds."""
 LOAD, PREFILL, DECODE = "load", "prefill", "decode"
 _WORDS = "Why is prefill faster than decode? "
 
@@ -49,7 +52,7 @@ class Run(NamedTuple):
         start: what lay in RAM before any model.
         peaks: most bytes resident by phase: load, prefill, decode.
         load_seconds: from the command to ModelLoaded.
-        decode_tps: of the reply, tokens per second.
+        decode_tps: of the reply, tokens per second: the median of several.
         prefill_tps: of the prompt.
         first_token_seconds: time to first token.
         context_used: tokens in the cache at the end.
@@ -121,8 +124,15 @@ def _refuse_failure(event: AnyEvent) -> None:
         raise RunFailed(event.error, event.message, out_of_memory=event.error == "OutOfMemory")
 
 
-def run(client: EngineClient, folder: Path, placement: Placement, prompt: str, reply_tokens: int) -> Run:
-    """Load, fill the context, answer, and watch.
+def run(  # noqa: PLR0913, PLR0917 - what is loaded, what is said, and who watches
+    client: EngineClient,
+    folder: Path,
+    placement: Placement,
+    prompt: str,
+    reply_tokens: int,
+    probe: Callable[[], object],
+) -> Run:
+    """Load, fill the context, answer the same several times, and watch.
 
     Args:
         client: a fresh one, for figures that can be compared.
@@ -130,6 +140,7 @@ def run(client: EngineClient, folder: Path, placement: Placement, prompt: str, r
         placement: the plan.
         prompt: of `prompt_of`, as long as the context allows.
         reply_tokens: decoded behind it.
+        probe: is called before each reply.
     """
     start = resident(client.pid)
     watch = Watch(client.pid)
@@ -137,18 +148,32 @@ def run(client: EngineClient, folder: Path, placement: Placement, prompt: str, r
         watch.enter(LOAD)
         loaded = _load(client, folder, placement)
         watch.enter(PREFILL)
+        probe()
         finished = _talk(client, prompt, reply_tokens, lambda: watch.enter(DECODE))
+        speeds = [finished.usage.decode_tps, *_repeated(client, prompt, reply_tokens, probe)]
     finally:
         peaks = watch.stop()
     return Run(
         start=start,
         peaks=peaks,
         load_seconds=loaded.load_seconds,
-        decode_tps=finished.usage.decode_tps,
+        decode_tps=statistics.median(speeds),
         prefill_tps=finished.usage.prefill_tps,
         first_token_seconds=finished.usage.time_to_first_token,
         context_used=finished.usage.context_used,
     )
+
+
+def _repeated(
+    client: EngineClient, prompt: str, reply_tokens: int, probe: Callable[[], object]
+) -> Iterator[float]:
+    """Answer again behind the prompt that is kept; tokens per second."""
+    end = time.perf_counter() + REPLIES_SECONDS
+    for _ in range(REPLIES - 1):
+        if time.perf_counter() > end:
+            break
+        probe()
+        yield _talk(client, prompt, reply_tokens, lambda: None).usage.decode_tps
 
 
 def _load(client: EngineClient, folder: Path, placement: Placement) -> ModelLoaded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from pathlib import Path
 
@@ -15,8 +16,8 @@ QUIET_SHARE = 0.04
 LOOK_SECONDS = 1.0
 PATIENCE_SECONDS = 300.0
 PROBED_BYTES = 200 << 20
-PROBES = 5
-FAR = 0.12
+PROBES = 3
+FAR = 0.15
 """Bandwidth that differs by more is that of another machine."""
 _IDLE, _WAITING, _GUEST = 3, 4, 8
 """Places in the first line of /proc/stat; time of guests is counted as the user's, too."""
@@ -67,12 +68,22 @@ def wait_for_quiet() -> bool:
     return False
 
 
-def is_as_fast(bandwidth: float) -> bool:
-    """Whether memory is read about as fast as it was.
+class MemoryProbe:
+    """Reads memory whenever it is called; the median of what it found."""
 
-    Args:
-        bandwidth: bytes per second, by the same probe, when the machine was measured.
-    """
-    memory = torch.ones(PROBED_BYTES, dtype=torch.uint8)
-    probes = sorted(ram_bandwidth(memory) for _ in range(PROBES))
-    return abs(probes[PROBES // 2] / bandwidth - 1) <= FAR
+    def __init__(self) -> None:
+        """Take memory that no cache holds."""
+        self._memory = torch.ones(PROBED_BYTES, dtype=torch.uint8)
+        self._found: list[float] = []
+
+    def __call__(self) -> None:
+        """Read it."""
+        self._found += [ram_bandwidth(self._memory) for _ in range(PROBES)]
+
+    def is_near(self, bandwidth: float) -> bool:
+        """Whether memory was read about as fast.
+
+        Args:
+            bandwidth: bytes per second, by the same probe, when the machine was measured.
+        """
+        return abs(statistics.median(self._found) / bandwidth - 1) <= FAR

@@ -63,7 +63,7 @@ _LONG = 1 << 20
 _FILE_TENSORS = 300
 """Of the file that was measured; opening one takes time in proportion."""
 _SHARD_BYTES = 5 << 30
-_HOOK_OPS = 25
+_HOOK_OPS = 55
 """Dispatched operations that take as long as accelerate's hooks with one tensor."""
 _GPU_COPY_SECONDS = 5e-5
 """Of each tensor that accelerate copies and drops again: the wait, and `empty_cache`."""
