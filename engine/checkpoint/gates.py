@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from engine.checkpoint.adapted import family_of, obstacle
 from engine.checkpoint.code import find_code, named
 from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.fields import Fields
@@ -48,11 +49,15 @@ def require_native(folder: Path, config: JsonObject) -> str:
         UnsafeCheckpoint: only the repository's own code would.
         UnsupportedModel: nothing installed would.
     """
+    if family := family_of(config):
+        return family.native_class
     model_type = str(config.get("model_type") or "")
     architecture = next(iter(Fields(config).strings("architectures")), "")
     own_class = native_class(model_type, architecture)
     if own_class:
         return own_class
+    if reason := obstacle(config):
+        raise UnsupportedModel(reason, _NATIVE_HINT)
     if code := find_code(folder):
         message = f"{shown(folder.name)} would have to run its own code: {named(code)}."
         raise UnsafeCheckpoint(message, _NATIVE_HINT)

@@ -1,0 +1,81 @@
+"""Old repositories whose code transformers has outgrown, described as the native classes that compute the same.
+
+Nothing of a repository runs: config.json is read into the native config, and the names of the
+weights are mapped onto the native ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.checkpoint.adapted.chatglm import CHATGLM_2, CHATGLM_3
+from engine.checkpoint.adapted.family import GROUPED, Family, Layout, Speech
+from engine.checkpoint.adapted.llama import BAICHUAN, INTERNLM, INTERNLM_2
+from engine.checkpoint.adapted.moss import MOSS
+from engine.checkpoint.fields import Fields
+from engine.checkpoint.files import JsonObject, read_json, shown
+
+__all__ = ["GROUPED", "Family", "Layout", "Speech", "family_of", "native_config", "obstacle", "read_native"]
+
+_FAMILIES = {"internlm": INTERNLM, "internlm2": INTERNLM_2, "moss": MOSS, "baichuan": BAICHUAN}
+_KEPT = ("dtype", "torch_dtype", "quantization_config", "transformers_weights")
+_CHATGLM = (
+    "ChatGLM-6B reads its prompt in both directions and rotates each head by two positions, "
+    "which no class of transformers computes."
+)
+_ALIBI = "Baichuan-13B weighs distances (ALiBi) between RMS norms, which no class of transformers computes."
+_NORMED_HEAD = "Baichuan 2 normalizes the rows of its head, which LlamaForCausalLM does not."
+
+
+def family_of(config: JsonObject) -> Family | None:
+    """The old family that a config.json belongs to and whose native class carries it; None for any other."""
+    family = _candidate(config)
+    return None if family is None or obstacle(config) else family
+
+
+def obstacle(config: JsonObject) -> str:
+    """Why no native class carries an old repository, in one sentence; empty for one that can be carried.
+
+    Empty for what is no old repository, too.
+    """
+    family = _candidate(config)
+    if config.get("model_type") == "chatglm" and "padded_vocab_size" not in config:
+        return _CHATGLM
+    if config.get("model_type") == "baichuan" and family is None:
+        return _NORMED_HEAD if "max_position_embeddings" in config else _ALIBI
+    for field, needed in (family.demands if family else {}).items():
+        value = config.get(field)
+        if value is not None and value != needed:
+            return f"It sets {field} to {shown(value)}, and {family.native_class if family else ''} computes {needed} only."
+    return ""
+
+
+def native_config(config: JsonObject) -> JsonObject:
+    """The native class's config.json for an old one; any other as it is.
+
+    Raises:
+        DamagedCheckpoint: a field says what cannot be.
+    """
+    family = family_of(config)
+    if family is None:
+        return config
+    kept = {name: config[name] for name in _KEPT if config.get(name) is not None}
+    native = {"model_type": family.model_type, "architectures": [family.native_class]}
+    return native | kept | family.fields(Fields(config))
+
+
+def read_native(folder: Path) -> JsonObject:
+    """config.json of a folder, as the native class reads it.
+
+    Raises:
+        DamagedCheckpoint: it is missing, malformed, or says what cannot be.
+    """
+    return native_config(read_json(folder, "config.json"))
+
+
+def _candidate(config: JsonObject) -> Family | None:
+    family = _FAMILIES.get(str(config.get("model_type")))
+    if config.get("model_type") == "chatglm" and "padded_vocab_size" in config:
+        family = CHATGLM_3 if "chatglm3" in str(config.get("_name_or_path")).lower() else CHATGLM_2
+    named = Fields(config).strings("architectures")
+    return family if family and (not named or named[0] in family.architectures) else None
