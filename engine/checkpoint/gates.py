@@ -9,7 +9,7 @@ from engine.checkpoint.adapted import family_of, obstacle
 from engine.checkpoint.code import find_code, named
 from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.fields import Fields
-from engine.checkpoint.files import DOWNLOAD_AGAIN, JsonObject, contained, open_plain, shown
+from engine.checkpoint.files import DOWNLOAD_AGAIN, JsonObject, contained, open_plain, read_json, shown
 from engine.checkpoint.native import missing_library, native_class
 from engine.checkpoint.pickles import CONVERT, is_pickle_name, refuse_pickle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE
@@ -137,7 +137,9 @@ def remarks(folder: Path, names: list[str], model: ModelConfig) -> tuple[str, ..
     """What refuses nothing and the person should know all the same."""
     code = find_code(folder)
     ignored = tuple(name for name in names if is_pickle_name(name))
+    family = family_of(read_json(folder, "config.json"))
     pairs = (
+        (family, f"{family.title} runs as {family.native_class}." if family else ""),
         (code, f"It brings code, which is not run: {named(code)}."),
         (ignored, f"It brings pickles, which are not opened: {named(ignored)}."),
         (not model.has_chat_template, "It has no chat template; it may only continue text."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from transformers import AutoConfig
 from engine.checkpoint import ModelConfig, StoredTensor, Verdict
 from engine.checkpoint.adapted import GROUPED, family_of, read_native
 from engine.checkpoint.files import read_json
+from engine.errors import DoesNotFit
 from engine.hf.tiers.in_place import TORCH_DTYPES
+from engine.plan.explain import gib
 
+SPARE_SHARE = 1.05
+"""Of the room that rewritten weights need."""
 LOCAL = {"trust_remote_code": False, "local_files_only": True}
 
 
@@ -41,6 +46,27 @@ def native_weights(verdict: Verdict) -> dict[str, object]:
     mapped = {file: _mapped(file) for file in sorted(files)}
     pairs = ((tensor, _view(tensor, mapped[tensor.file])) for tensor in verdict.tensors)
     return {name: value for pair in pairs for name, value in _named(*pair, verdict.config)}
+
+
+def require_offload_room(verdict: Verdict, places: Mapping[str, str], offload_folder: Path | None) -> None:
+    """Refuse a load whose renamed weights would not fit where accelerate writes those of the disk tier.
+
+    Args:
+        verdict: of an old repository.
+        places: "disk" or another device, by the native name of every weight.
+        offload_folder: where they are written.
+
+    Raises:
+        DoesNotFit: there is too little room.
+    """
+    needed = sum(tensor.bytes for tensor in verdict.tensors if places.get(tensor.name) == "disk")
+    free = shutil.disk_usage(offload_folder).free if offload_folder else 0
+    if needed * SPARE_SHARE > free:
+        raise DoesNotFit(
+            f"Its weights on disk are written anew under their native names: {gib(needed)}, "
+            f"and {gib(free)} are free.",
+            "Let more of it lie in RAM, or choose another offload folder.",
+        )
 
 
 def _mapped(file: Path) -> torch.Tensor:

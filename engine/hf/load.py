@@ -17,7 +17,7 @@ from engine.checkpoint import Verdict
 from engine.checkpoint.adapted import family_of
 from engine.checkpoint.files import read_json
 from engine.errors import DamagedCheckpoint, DoesNotFit
-from engine.hf.adapted import LOCAL, class_of, config_of, native_weights
+from engine.hf.adapted import LOCAL, class_of, config_of, native_weights, require_offload_room
 from engine.hf.device_map import DeviceMap, device_map, resting_places
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
@@ -148,6 +148,8 @@ def load_model(
         loader = CpuLoader.of(skeleton, placement, verdict)
         if loader is not None and (placed := _read_in_place(loader, make, mapped, progress)):
             return placed
+    if verdict.is_renamed and "disk" in mapped.values():
+        require_offload_room(verdict, resting_places(skeleton, mapped), offload_folder)
     if set(mapped.values()) != {"disk"}:
         read_ahead(verdict.tensors, progress)
     progress.begin(LoadStage.QUANTIZE if quantization else LoadStage.PLACE, verdict.weight_bytes)

@@ -9,15 +9,23 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from engine.checkpoint.adapted import Family
-from engine.checkpoint.files import JsonObject, contained, read_json, read_optional_json, shown
+from engine.checkpoint.adapted import Family, family_of
+from engine.checkpoint.files import (
+    JsonObject,
+    contained,
+    open_plain,
+    read_json,
+    read_optional_json,
+    shown,
+)
 from engine.checkpoint.sentencepiece import Kind, Piece, SentencePieces, read_sentencepieces
 from engine.errors import DamagedCheckpoint
 from engine.hf.protocols import TextTokenizer
 
 PIECES_FILE = "tokenizer.model"
 WORDS_FILE, MERGES_FILE = "vocab.json", "merges.txt"
-_WHOLE_FILE = "tokenizer.json"
+VOCABULARY_LIMIT = 64 << 20
+"""Bytes of a file of words or merges."""
 _BLANK = "▁"
 _MATCHED = (Kind.CONTROL, Kind.USER_DEFINED)
 _HINT = "Get the model again, with its tokenizer's files."
@@ -45,15 +53,20 @@ def old_tokenizer(folder: Path, family: Family) -> TextTokenizer:
     return tokenizer
 
 
+def reply_ends(folder: Path, tokenizer: TextTokenizer) -> frozenset[int]:
+    """Return the ids that end a reply of an old family, beside the end of text; none for any other model."""
+    family = family_of(read_json(folder, "config.json"))
+    known = tokenizer.get_vocab()
+    return frozenset(known[text] for text in (family.speech.ends if family else ()) if text in known)
+
+
 def _core(folder: Path, config: JsonObject, family: Family) -> tuple[Tokenizer, dict[str, str]]:
+    """Return the tokenizer, and the names of its special tokens."""
     names = _said_names(config)
-    if os.path.lexists(folder / _WHOLE_FILE):
-        return Tokenizer.from_file(str(contained(folder, _WHOLE_FILE))), names
     if os.path.lexists(folder / WORDS_FILE):
-        return _byte_level(folder, config), {"eos_token": "<|endoftext|>"} | names
+        return _byte_level(folder, config), {"bos_token": "<|endoftext|>", "eos_token": "<eom>"} | names
     found = read_sentencepieces(folder)
-    count = len(found.pieces)
-    tokens = dict(enumerate(family.speech.appended, count)) | _said_tokens(folder, config)
+    tokens = dict(enumerate(family.speech.appended, len(found.pieces))) | _said_tokens(folder, config)
     return from_sentencepieces(found, tokens), _piece_names(found) | names
 
 
@@ -170,13 +183,20 @@ def _decoders(found: SentencePieces) -> Iterator[decoders.Decoder]:
 
 def _byte_level(folder: Path, config: JsonObject) -> Tokenizer:
     """Make a tokenizer of GPT-2's kind from its words and merges."""
-    words = read_json(folder, WORDS_FILE, limit=64 << 20)
-    merges_file = contained(folder, MERGES_FILE)
-    merges = [tuple(line.split(" ")) for line in merges_file.read_text(encoding="utf-8").split("\n")]
-    pairs = [pair for pair in merges if len(pair) == 2 and pair[0] != "#version:"]
-    core = Tokenizer(models.BPE(words, pairs))
+    words = {text: i for text, i in read_json(folder, WORDS_FILE, VOCABULARY_LIMIT).items() if isinstance(i, int)}
+    core = Tokenizer(models.BPE(words, list(_pairs(folder, words))))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokens = _said_tokens(folder, config)
     core.add_special_tokens([_whole(tokens[number]) for number in sorted(tokens)])
     return core
+
+
+def _pairs(folder: Path, words: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Merges whose parts and result are words; the file's first line is a version."""
+    with open_plain(contained(folder, MERGES_FILE)) as file:
+        lines = file.read(VOCABULARY_LIMIT).decode("utf-8", "replace").split("\n")
+    for line in lines:
+        left, _, right = line.partition(" ")
+        if left in words and right in words and left + right in words:
+            yield left, right
