@@ -27,6 +27,7 @@ WORDS_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 VOCABULARY_LIMIT = 64 << 20
 """Bytes of a file of words or merges."""
 _BLANK = "▁"
+_NEW_TEXT = Regex(r"\A(?!\n)")
 _MATCHED = (Kind.CONTROL, Kind.USER_DEFINED)
 _HINT = "Get the model again, with its tokenizer's files."
 _MOST_TOKENS = 2**22
@@ -67,7 +68,8 @@ def _core(folder: Path, config: JsonObject, family: Family) -> tuple[Tokenizer, 
         return _byte_level(folder, config), {"bos_token": "<|endoftext|>", "eos_token": "<eom>"} | names
     found = read_sentencepieces(folder)
     tokens = dict(enumerate(family.speech.appended, len(found.pieces))) | _said_tokens(folder, config)
-    return from_sentencepieces(found, tokens), _piece_names(found) | names
+    core = from_sentencepieces(found, tokens, continues=family.speech.continues)
+    return core, _piece_names(found) | names
 
 
 def _said_names(config: JsonObject) -> dict[str, str]:
@@ -101,18 +103,21 @@ def _said_tokens(folder: Path, config: JsonObject) -> dict[int, str]:
     return found
 
 
-def from_sentencepieces(found: SentencePieces, tokens: Mapping[int, str]) -> Tokenizer:
+def from_sentencepieces(
+    found: SentencePieces, tokens: Mapping[int, str], *, continues: bool = False
+) -> Tokenizer:
     """Make a tokenizer that gives the same ids as sentencepiece.
 
     Args:
         found: the model.
         tokens: matched as whole strings, by id; one that is a piece's id takes its place.
+        continues: a text that begins with a line end gets no blank in front.
     """
     pieces = list(found.pieces)
     for number in sorted(tokens):
         _extend(pieces, number, tokens[number])
     core = Tokenizer(_unigram(pieces, found) if found.is_unigram else _merging(pieces, found))
-    core.normalizer = normalizers.Sequence(list(_normalizers(found)))
+    core.normalizer = normalizers.Sequence(list(_normalizers(found, continues=continues)))
     core.decoder = decoders.Sequence(list(_decoders(found)))
     kinds = ((piece.text, piece.kind) for piece in pieces)
     matched = [(text, kind) for text, kind in kinds if kind in _MATCHED]
@@ -162,14 +167,14 @@ def _merges(pieces: Sequence[Piece]) -> Iterator[tuple[str, str]]:
         yield from sorted(made, key=lambda pair: (normal[pair[0]], normal[pair[1]]))
 
 
-def _normalizers(found: SentencePieces) -> Iterator[normalizers.Normalizer]:
+def _normalizers(found: SentencePieces, *, continues: bool) -> Iterator[normalizers.Normalizer]:
     if found.charsmap:
         yield normalizers.Precompiled(found.charsmap)
     if found.collapses:
         yield normalizers.Strip()
         yield normalizers.Replace(Regex(" {2,}"), " ")
     if found.adds_prefix:
-        yield normalizers.Prepend(_BLANK)
+        yield normalizers.Replace(_NEW_TEXT, _BLANK) if continues else normalizers.Prepend(_BLANK)
     yield normalizers.Replace(" ", _BLANK)
 
 

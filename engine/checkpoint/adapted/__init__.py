@@ -24,6 +24,9 @@ _CHATGLM = (
     "which no class of transformers computes."
 )
 _ALIBI = "Baichuan-13B weighs distances (ALiBi) between RMS norms, which no class of transformers computes."
+_BAICHUAN_7B_WIDTH = 4096
+_GLM_4_VOCABULARY = 151552
+_GLM_4 = "GLM-4's vocabulary is one of tiktoken's, which is not read; glm-4-9b-chat-hf is the same model for transformers."
 _NORMED_HEAD = "Baichuan 2 normalizes the rows of its head, which LlamaForCausalLM does not."
 
 
@@ -42,7 +45,9 @@ def obstacle(config: JsonObject) -> str:
     if config.get("model_type") == "chatglm" and "padded_vocab_size" not in config:
         return _CHATGLM
     if config.get("model_type") == "baichuan" and family is None:
-        return _NORMED_HEAD if "max_position_embeddings" in config else _ALIBI
+        return _NORMED_HEAD if config.get("hidden_size") == _BAICHUAN_7B_WIDTH else _ALIBI
+    if family is not None and family.model_type == "glm" and config.get("padded_vocab_size") == _GLM_4_VOCABULARY:
+        return _GLM_4
     for field, needed in (family.demands if family else {}).items():
         value = config.get(field)
         if value is not None and value != needed:

@@ -74,7 +74,7 @@ CHATGLM_2 = Family(
     demands=_DEMANDS | {"rope_ratio": 1},
     fields=_fields,
     layout=_LAYOUT,
-    speech=Speech(template=_ROUNDS, overrules=True, appended=_TOKENS),
+    speech=Speech(template=_ROUNDS, overrules=True, appended=_TOKENS, continues=True),
 )
 CHATGLM_3 = CHATGLM_2._replace(
     title="ChatGLM3",

@@ -43,12 +43,14 @@ class Speech(NamedTuple):
         overrules: ours is used even where the repository brings a template.
         appended: control tokens that follow the vocabulary, in order.
         ends: tokens that end a reply, beside the end of text.
+        continues: what begins with a line end goes on with the text before it, and gets no blank in front.
     """
 
     template: str = ""
     overrules: bool = False
     appended: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+    continues: bool = False
 
 
 class Family(NamedTuple):
