@@ -15,6 +15,8 @@ MODEL_LIMIT = 64 << 20
 """Bytes; vocabularies of 256,000 pieces take about 5 MB."""
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
+_MORE = 128
+"""A byte from here on is not the last one of its number."""
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _UNIGRAM, _BPE = 1, 2
 _MODEL_TYPE = 3
@@ -106,7 +108,9 @@ def parse_sentencepieces(content: bytes) -> SentencePieces:
         raise ValueError(text)
     kind = _number(trainer, _MODEL_TYPE, _UNIGRAM)
     if kind not in {_UNIGRAM, _BPE}:
-        text = "Its sentencepiece model segments by words or characters, and vramble reads BPE and unigram ones."
+        text = (
+            "Its sentencepiece model segments by words or characters, and vramble reads BPE and unigram ones."
+        )
         raise UnsupportedModel(text, "Get the model with a tokenizer.json.")
     return SentencePieces(
         pieces=pieces,
@@ -180,8 +184,8 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
     value = 0
     for position in range(_LONGEST_VARINT):
         byte = content[at + position]
-        value |= (byte & 127) << (7 * position)
-        if byte < 128:
+        value |= (byte % _MORE) << (7 * position)
+        if byte < _MORE:
             return value, at + position + 1
     text = "a number is too long"
     raise ValueError(text)

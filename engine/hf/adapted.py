@@ -1,4 +1,4 @@
-"""Native configs and weights of old repositories: what the files hold, under the names that transformers wants."""
+"""Native configs and weights of old repositories: what the files hold, under transformers' names."""
 
 from __future__ import annotations
 
@@ -72,8 +72,7 @@ def require_offload_room(verdict: Verdict, places: Mapping[str, str], offload_fo
 def _mapped(file: Path) -> torch.Tensor:
     """Map a whole file, uint8 [bytes]."""
     size = file.stat().st_size
-    storage = torch.UntypedStorage.from_file(str(file), shared=False, nbytes=size)
-    return torch.empty(0, dtype=torch.uint8).set_(storage)
+    return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
 
 
 def _view(tensor: StoredTensor, whole: torch.Tensor) -> torch.Tensor:
@@ -84,14 +83,12 @@ def _view(tensor: StoredTensor, whole: torch.Tensor) -> torch.Tensor:
     return part.view(dtype).view(tensor.shape)
 
 
-def _named(
-    tensor: StoredTensor, view: torch.Tensor, config: ModelConfig
-) -> Iterator[tuple[str, object]]:
+def _named(tensor: StoredTensor, view: torch.Tensor, config: ModelConfig) -> Iterator[tuple[str, object]]:
     if GROUPED not in tensor.name:
         yield tensor.name, view
         return
     path, _, leaf = tensor.name.partition(GROUPED)
-    turns = view.unflatten(0, (config.kv_heads, -1, config.head_dim))
+    turns = view.reshape(config.kv_heads, -1, config.head_dim, *tensor.shape[1:])
     parts = {"q_proj": turns[:, :-2], "k_proj": turns[:, -2], "v_proj": turns[:, -1]}
     for name, part in parts.items():
         yield f"{path}.self_attn.{name}.{leaf}", _Scattered(part, tensor.shape[1:])

@@ -76,8 +76,7 @@ def _said_names(config: JsonObject) -> dict[str, str]:
     """The names of special tokens, each a string or an object that has one."""
     found = {}
     for name in _NAMED:
-        value = config.get(name)
-        text = value.get("content") if isinstance(value, dict) else value
+        text = _content(config.get(name))
         if isinstance(text, str) and text:
             found[name] = text
     return found
@@ -91,16 +90,21 @@ def _piece_names(found: SentencePieces) -> dict[str, str]:
 
 def _said_tokens(folder: Path, config: JsonObject) -> dict[int, str]:
     """Added tokens by id, from either of the files that name them."""
-    found: dict[int, str] = {}
-    for text, number in read_optional_json(folder, "added_tokens.json").items():
-        if isinstance(number, int) and 0 <= number < _MOST_TOKENS:
-            found[number] = text
+    added = read_optional_json(folder, "added_tokens.json")
+    listed: dict[object, object] = {number: text for text, number in added.items()}
     decoder = config.get("added_tokens_decoder")
-    for number, entry in (decoder if isinstance(decoder, dict) else {}).items():
-        text = entry.get("content") if isinstance(entry, dict) else None
-        if isinstance(text, str) and text and str(number).isdecimal() and int(number) < _MOST_TOKENS:
-            found[int(number)] = text
-    return found
+    entries = decoder.items() if isinstance(decoder, dict) else ()
+    listed |= {int(number): _content(entry) for number, entry in entries if str(number).isdecimal()}
+    return {
+        number: text
+        for number, text in listed.items()
+        if isinstance(number, int) and 0 <= number < _MOST_TOKENS and isinstance(text, str) and text
+    }
+
+
+def _content(entry: object) -> object:
+    """The text of a token that is told as an object, or as itself."""
+    return entry.get("content") if isinstance(entry, dict) else entry
 
 
 def from_sentencepieces(
@@ -188,7 +192,9 @@ def _decoders(found: SentencePieces) -> Iterator[decoders.Decoder]:
 
 def _byte_level(folder: Path, config: JsonObject) -> Tokenizer:
     """Make a tokenizer of GPT-2's kind from its words and merges."""
-    words = {text: i for text, i in read_json(folder, WORDS_FILE, VOCABULARY_LIMIT).items() if isinstance(i, int)}
+    words = {
+        text: i for text, i in read_json(folder, WORDS_FILE, VOCABULARY_LIMIT).items() if isinstance(i, int)
+    }
     core = Tokenizer(models.BPE(words, list(_pairs(folder, words))))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""Old repositories whose code transformers has outgrown, described as the native classes that compute the same.
+"""Old repositories whose code transformers has outgrown, described as native classes that compute the same.
 
 Nothing of a repository runs: config.json is read into the native config, and the names of the
 weights are mapped onto the native ones.
@@ -26,7 +26,10 @@ _CHATGLM = (
 _ALIBI = "Baichuan-13B weighs distances (ALiBi) between RMS norms, which no class of transformers computes."
 _BAICHUAN_7B_WIDTH = 4096
 _GLM_4_VOCABULARY = 151552
-_GLM_4 = "GLM-4's vocabulary is one of tiktoken's, which is not read; glm-4-9b-chat-hf is the same model for transformers."
+_GLM_4 = (
+    "GLM-4's vocabulary is one of tiktoken's, which is not read; "
+    "glm-4-9b-chat-hf is the same model for transformers."
+)
 _NORMED_HEAD = "Baichuan 2 normalizes the rows of its head, which LlamaForCausalLM does not."
 
 
@@ -42,16 +45,27 @@ def obstacle(config: JsonObject) -> str:
     Empty for what is no old repository, too.
     """
     family = _candidate(config)
-    if config.get("model_type") == "chatglm" and "padded_vocab_size" not in config:
+    if family is not None:
+        return _unfit(config, family)
+    kind = config.get("model_type")
+    if kind == "chatglm" and "padded_vocab_size" not in config:
         return _CHATGLM
-    if config.get("model_type") == "baichuan" and family is None:
+    if kind == "baichuan":
         return _NORMED_HEAD if config.get("hidden_size") == _BAICHUAN_7B_WIDTH else _ALIBI
-    if family is not None and family.model_type == "glm" and config.get("padded_vocab_size") == _GLM_4_VOCABULARY:
+    return ""
+
+
+def _unfit(config: JsonObject, family: Family) -> str:
+    """What a model of a known family has that its native class lacks."""
+    if family.model_type == "glm" and config.get("padded_vocab_size") == _GLM_4_VOCABULARY:
         return _GLM_4
-    for field, needed in (family.demands if family else {}).items():
+    if family.layout.is_renamed and config.get("quantization_config"):
+        return f"Its weights are packed, and only plain ones of {family.title} are taken apart."
+    for field, needed in family.demands.items():
         value = config.get(field)
         if value is not None and value != needed:
-            return f"It sets {field} to {shown(value)}, and {family.native_class if family else ''} computes {needed} only."
+            told = f"It sets {field} to {shown(value)}"
+            return f"{told}, and {family.native_class} computes {needed} only."
     return ""
 
 

@@ -51,11 +51,10 @@ def _called(tensor: StoredTensor, name: str) -> StoredTensor:
     return tensor if name == tensor.name else msgspec.structs.replace(tensor, name=name)
 
 
-def _unpacked(
-    tensor: StoredTensor, attention: str, leaf: str, config: ModelConfig
-) -> Iterator[StoredTensor]:
+def _unpacked(tensor: StoredTensor, attention: str, leaf: str, config: ModelConfig) -> Iterator[StoredTensor]:
     """Queries, keys and values as they follow each other in one tensor's rows."""
-    rows = config.heads * config.head_dim, *(2 * (config.kv_heads * config.head_dim,))
+    keys = config.kv_heads * config.head_dim
+    rows = config.heads * config.head_dim, keys, keys
     if tensor.shape[:1] != (sum(rows),):
         found = " × ".join(f"{side:,}" for side in tensor.shape)
         message = f"{shown(tensor.name)} is {found}, and config.json says {sum(rows):,} rows."

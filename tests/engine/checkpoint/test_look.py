@@ -43,7 +43,9 @@ def test_repositories_with_code_are_planned_without_running_it(name: str, tmp_pa
     family = family_of(REMOTE[name])
     assert verdict.parameters > 10**9
     assert verdict.native_class == (family.native_class if family else "")
-    is_obstructed = any(warning.startswith("It can be planned, and not loaded") for warning in verdict.warnings)
+    is_obstructed = any(
+        warning.startswith("It can be planned, and not loaded") for warning in verdict.warnings
+    )
     assert is_obstructed == (family is None)
     with pytest.raises((UnsafeCheckpoint, UnsupportedModel) if family is None else NotACheckpoint):
         inspect_folder(tmp_path)

@@ -20,7 +20,12 @@ def test_pieces_keep_their_ids_scores_and_kinds() -> None:
     assert kinds[:4] == [Kind.UNKNOWN, Kind.CONTROL, Kind.CONTROL, Kind.USER_DEFINED]
     assert kinds.count(Kind.BYTE) == 256
     assert found.unknown_id == 0
-    assert (found.is_unigram, found.falls_back, found.adds_prefix, found.collapses) == (False, True, False, False)
+    assert (found.is_unigram, found.falls_back, found.adds_prefix, found.collapses) == (
+        False,
+        True,
+        False,
+        False,
+    )
     normal = [piece.score for piece in found.pieces if piece.kind is Kind.NORMAL]
     assert len(set(normal)) == len(normal)
     assert min(normal) < max(normal) <= 0

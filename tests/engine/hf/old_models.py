@@ -28,7 +28,9 @@ VOCABULARY = 640
 LAYERS = 4
 WIDTH, INNER, HEADS, KEYS, HEAD = 32, 48, 4, 2, 8
 MARKER = "it_ran.txt"
-_CODE = "from pathlib import Path\nPath(__file__).with_name('it_ran.txt').write_text('yes')\nraise SystemExit\n"
+_CODE = (
+    "from pathlib import Path\nPath(__file__).with_name('it_ran.txt').write_text('yes')\nraise SystemExit\n"
+)
 
 
 class Old(NamedTuple):
@@ -97,7 +99,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 def split_heads(x: torch.Tensor) -> torch.Tensor:
-    return x.unflatten(-1, (-1, HEAD))
+    return x.reshape(*x.shape[:-1], -1, HEAD)
 
 
 # ChatGLM2 and ChatGLM3
@@ -164,7 +166,7 @@ def chatglm_forward(weights: Weights, config: Config, ids: torch.Tensor) -> torc
         y = rms_norm(x, w["input_layernorm.weight"], 1e-5)
         name = "self_attention.query_key_value"
         packed = functional.linear(y, w[f"{name}.weight"], w[f"{name}.bias"])
-        q, k, v = (split_heads(part) for part in packed.split(sizes, -1))
+        q, k, v = (split_heads(part) for part in torch.split(packed, sizes, -1))
         seen = attend(rotate_pairs(q, HEAD // 2), rotate_pairs(k, HEAD // 2), v)
         x = x + seen @ w["self_attention.dense.weight"].T
         y = rms_norm(x, w["post_attention_layernorm.weight"], 1e-5) @ w["mlp.dense_h_to_4h.weight"].T
@@ -213,7 +215,7 @@ def llama_layer(x: torch.Tensor, packed: torch.Tensor, w: Weights, base: float) 
         base: of the rotation.
     """
     keys = (packed.shape[-1] - HEADS * HEAD) // 2
-    q, k, v = (split_heads(part) for part in packed.split([HEADS * HEAD, keys, keys], -1))
+    q, k, v = (split_heads(part) for part in torch.split(packed, [HEADS * HEAD, keys, keys], -1))
     seen = attend(rotate_halves(q, base), rotate_halves(k, base), v)
     x = x + functional.linear(seen, w["o"], w.get("o_bias"))
     y = rms_norm(x, w["norm"], 1e-6)
@@ -313,7 +315,7 @@ def internlm_2_forward(weights: Weights, config: Config, ids: torch.Tensor) -> t
     for index in range(LAYERS):
         w = _below(weights, f"model.layers.{index}.")
         y = rms_norm(x, w["attention_norm.weight"], 1e-6) @ w["attention.wqkv.weight"].T
-        turns = y.unflatten(-1, (KEYS, HEADS // KEYS + 2, HEAD))
+        turns = y.reshape(len(y), KEYS, HEADS // KEYS + 2, HEAD)
         parts = turns[:, :, :-2], turns[:, :, -2], turns[:, :, -1]
         rest = {
             "o": w["attention.wo.weight"],
@@ -362,7 +364,7 @@ def moss_forward(weights: Weights, config: Config, ids: torch.Tensor) -> torch.T
     for index in range(LAYERS):
         w = _below(weights, f"transformer.h.{index}.")
         y = functional.layer_norm(x, (WIDTH,), w["ln_1.weight"], w["ln_1.bias"], 1e-5)
-        turns = (y @ w["attn.qkv_proj.weight"].T).unflatten(-1, (_MOSS_TURNS, 3, -1))
+        turns = (y @ w["attn.qkv_proj.weight"].T).reshape(len(y), _MOSS_TURNS, 3, -1)
         q, v, k = (split_heads(turns[:, :, part].flatten(1)) for part in range(3))
         seen = attend(rotate_pairs(q, _MOSS_ROTARY), rotate_pairs(k, _MOSS_ROTARY), v)
         up = functional.gelu(
@@ -474,7 +476,7 @@ def weights_of(name: str) -> Weights:
 
 
 def make_old(name: str, parent: Path) -> Path:
-    """Write an old repository to `parent/name`, with code that would tell on itself, and return the folder."""
+    """Write an old repository, with code that would tell on itself, and return its folder."""
     old = OLD[name]
     folder = parent / name
     folder.mkdir()

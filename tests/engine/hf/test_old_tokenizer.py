@@ -63,7 +63,9 @@ def test_ids_and_texts_are_those_of_sentencepiece(name: str) -> None:
 def test_a_talk_is_written_as_the_repository_wrote_it(name: str, tokenizers: dict[str, Any]) -> None:
     writer = PromptWriter(tokenizers[name])
     assert writer.template.render(TALK) == PROMPTS[name]
-    assert writer.write(TALK).token_ids == tokenizers[name](PROMPTS[name], add_special_tokens=False)["input_ids"]
+    assert (
+        writer.write(TALK).token_ids == tokenizers[name](PROMPTS[name], add_special_tokens=False)["input_ids"]
+    )
 
 
 def test_a_model_without_a_format_of_talks_gets_no_template(tokenizers: dict[str, Any]) -> None:
