@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from engine.checkpoint.adapted import family_of, native_config
 from engine.checkpoint.attention import (
     STATEFUL,
     LinearState,
@@ -107,7 +108,9 @@ def read_config(folder: Path) -> ModelConfig:
     config = read_json(folder, "config.json")
     tokenizer = read_optional_json(folder, "tokenizer_config.json")
     generation = read_optional_json(folder, "generation_config.json")
-    return parse_config(config, generation, tokenizer, has_template_file(folder))
+    family = family_of(config)
+    has_template = has_template_file(folder) or bool(family and family.speech.template)
+    return parse_config(native_config(config), generation, tokenizer, has_template)
 
 
 def parse_config(

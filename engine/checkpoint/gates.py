@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from engine.checkpoint.adapted import family_of, obstacle
 from engine.checkpoint.code import find_code, named
 from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.fields import Fields
-from engine.checkpoint.files import DOWNLOAD_AGAIN, JsonObject, contained, open_plain, shown
+from engine.checkpoint.files import DOWNLOAD_AGAIN, JsonObject, contained, open_plain, read_json, shown
 from engine.checkpoint.native import missing_library, native_class
 from engine.checkpoint.pickles import CONVERT, is_pickle_name, refuse_pickle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE
@@ -48,11 +49,15 @@ def require_native(folder: Path, config: JsonObject) -> str:
         UnsafeCheckpoint: only the repository's own code would.
         UnsupportedModel: nothing installed would.
     """
+    if family := family_of(config):
+        return family.native_class
     model_type = str(config.get("model_type") or "")
     architecture = next(iter(Fields(config).strings("architectures")), "")
     own_class = native_class(model_type, architecture)
     if own_class:
         return own_class
+    if reason := obstacle(config):
+        raise UnsupportedModel(reason, _NATIVE_HINT)
     if code := find_code(folder):
         message = f"{shown(folder.name)} would have to run its own code: {named(code)}."
         raise UnsafeCheckpoint(message, _NATIVE_HINT)
@@ -132,7 +137,9 @@ def remarks(folder: Path, names: list[str], model: ModelConfig) -> tuple[str, ..
     """What refuses nothing and the person should know all the same."""
     code = find_code(folder)
     ignored = tuple(name for name in names if is_pickle_name(name))
+    family = family_of(read_json(folder, "config.json"))
     pairs = (
+        (family, f"{family.title} runs as {family.native_class}." if family else ""),
         (code, f"It brings code, which is not run: {named(code)}."),
         (ignored, f"It brings pickles, which are not opened: {named(ignored)}."),
         (not model.has_chat_template, "It has no chat template; it may only continue text."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.checkpoint.adapted import family_of
+from engine.checkpoint.adapted.tensors import native_tensors
 from engine.checkpoint.code import refuse_kernels
 from engine.checkpoint.config import read_config
 from engine.checkpoint.consistency import check_consistency
@@ -38,6 +40,15 @@ def inspect_folder(folder: Path) -> Verdict:
     model = read_config(folder)
     require_library(model)
     tensors = read_tensors(folder)
+    family = family_of(config)
+    if family is not None:
+        tensors = native_tensors(tensors, family.layout, model)
     check_consistency(model, tensors)
-    warnings = remarks(folder, names, model)
-    return Verdict(folder=folder, config=model, tensors=tensors, native_class=own_class, warnings=warnings)
+    return Verdict(
+        folder=folder,
+        config=model,
+        tensors=tensors,
+        native_class=own_class,
+        warnings=remarks(folder, names, model),
+        is_renamed=family is not None and family.layout.is_renamed,
+    )

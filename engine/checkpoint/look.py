@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from engine.checkpoint.adapted import family_of, native_config
+from engine.checkpoint.adapted.tensors import native_tensors
 from engine.checkpoint.code import refuse_kernels
 from engine.checkpoint.config import ModelConfig, read_config
 from engine.checkpoint.consistency import check_consistency
@@ -53,6 +55,7 @@ def look_at(folder: Path) -> Verdict:
         native_class=native_class(model.model_type, model.architecture),
         warnings=(*sentences, *_obstacles(folder, names, config, model), *manners),
         is_on_disk=is_on_disk,
+        is_renamed=is_on_disk and (family := family_of(config)) is not None and family.layout.is_renamed,
     )
 
 
@@ -60,14 +63,17 @@ def _tensors(
     folder: Path, names: list[str], config: JsonObject, model: ModelConfig
 ) -> tuple[tuple[StoredTensor, ...], bool, tuple[str, ...]]:
     """The tensors, whether they were read from headers, and what to say of that."""
+    native, family = native_config(config), family_of(config)
     if not has_weights(names):
-        derived = tensors_of(config, model)
+        derived = tensors_of(native, model)
         return derived, False, (_NO_WEIGHTS, *_doubts(derived, model))
     try:
         tensors = read_tensors(folder)
+        if family is not None:
+            tensors = native_tensors(tensors, family.layout, model)
         check_consistency(model, tensors)
     except DamagedCheckpoint as error:
-        if derived := tensors_of(config, model):
+        if derived := tensors_of(native, model):
             return derived, False, (f"{error.message} {_CONFIG_ALONE}", *_doubts(derived, model))
         raise
     return tensors, True, ()

@@ -20,6 +20,7 @@ class Verdict(Value, frozen=True, kw_only=True):
         native_class: transformers' own class that runs it.
         warnings: what the person should know before loading.
         is_on_disk: the tensors are read from headers; otherwise config.json alone describes them.
+        is_renamed: the tensors bear the names that the native class gives them, not those of the files.
     """
 
     folder: Path
@@ -28,6 +29,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     native_class: str
     warnings: tuple[str, ...] = ()
     is_on_disk: bool = True
+    is_renamed: bool = False
 
     @property
     def weight_bytes(self) -> int:

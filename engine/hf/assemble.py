@@ -6,6 +6,7 @@ from engine.checkpoint import Verdict
 from engine.hf.decode import Runner
 from engine.hf.load import PlacedModel
 from engine.hf.loaded import LoadedModel
+from engine.hf.old_tokenizer import reply_ends
 from engine.hf.prompt import PromptWriter
 from engine.hf.protocols import TextTokenizer
 from engine.hf.reasoning import OPEN
@@ -73,6 +74,7 @@ def notes(
 
 
 def _ends(verdict: Verdict, tokenizer: TextTokenizer) -> frozenset[int]:
-    """Every id that the generation config, the config or the tokenizer call the end."""
+    """Every id that the generation config, the config, the tokenizer or an old family calls the end."""
     own = tokenizer.eos_token_id
-    return frozenset(verdict.config.eos_token_ids) | (frozenset() if own is None else {own})
+    said = reply_ends(verdict.folder, tokenizer)
+    return frozenset(verdict.config.eos_token_ids) | said | (frozenset() if own is None else {own})

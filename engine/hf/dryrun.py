@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from engine.blueprints import Blueprint
 from engine.checkpoint import ModelConfig, look_at, read_config
@@ -16,11 +16,12 @@ from engine.checkpoint.files import read_json, shown
 from engine.checkpoint.native import native_class
 from engine.errors import DamagedCheckpoint, EngineError, UnsupportedModel
 from engine.hf import failures
+from engine.hf.adapted import config_of
 from engine.hf.dryrun_forward import META, Seen, rehearse
 from engine.hf.dryrun_layers import find_layers
 from engine.hf.dryrun_tally import NoDevice
 from engine.hf.dryrun_tensors import built_tensors, distinct_parameters, tied_names
-from engine.hf.load import COMPUTED, LOCAL, attention_of
+from engine.hf.load import COMPUTED, attention_of
 from engine.hf.protocols import CausalModel
 
 BUILD_SECONDS = 20.0
@@ -79,7 +80,7 @@ def _dtype(folder: Path, config: ModelConfig) -> torch.dtype:
 def _built(folder: Path, dtype: torch.dtype) -> CausalModel:
     """Build the model on the meta device."""
     try:
-        config = AutoConfig.from_pretrained(folder, **LOCAL)
+        config = config_of(folder)
         with NoDevice(BUILD_SECONDS), META:
             model: CausalModel = AutoModelForCausalLM.from_config(
                 config, attn_implementation=attention_of(config), dtype=dtype, trust_remote_code=False

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from engine.checkpoint import Verdict
+from engine.checkpoint.adapted import family_of
+from engine.checkpoint.files import read_json
 from engine.errors import DamagedCheckpoint, DoesNotFit
+from engine.hf.adapted import LOCAL, class_of, config_of, native_weights, require_offload_room
 from engine.hf.device_map import DeviceMap, device_map, resting_places
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
+from engine.hf.old_tokenizer import old_tokenizer
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel, TextTokenizer
 from engine.hf.readahead import read_ahead
@@ -32,7 +36,6 @@ RELEASE_WHILE_PACKING_BYTES = 4 << 20
 """Packing one matrix leaves gaps of several times its size, and takes far longer than a trim."""
 ONE_AFTER_ANOTHER = "HF_DEACTIVATE_ASYNC_LOAD"
 COMPUTED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-LOCAL = {"trust_remote_code": False, "local_files_only": True}
 
 
 class PlacedModel:
@@ -104,7 +107,10 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     Raises:
         DamagedCheckpoint: there is none, or it cannot be read.
     """
+    family = family_of(read_json(folder, "config.json"))
     try:
+        if family is not None:
+            return old_tokenizer(folder, family)
         tokenizer: TextTokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         line = str(error).strip().partition("\n")[0]
@@ -129,7 +135,7 @@ def load_model(
         DamagedCheckpoint: tensors are missing.
         LoadCancelled: the person stopped it.
     """
-    config = AutoConfig.from_pretrained(verdict.folder, **LOCAL)
+    config = config_of(verdict.folder)
     attention = attention_of(config)
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(
@@ -137,11 +143,13 @@ def load_model(
         )
     mapped = device_map(placement, skeleton)
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
-    make = partial(_made, verdict.folder, config=config, attn_implementation=attention)
+    make = partial(_made, verdict, config=config, attn_implementation=attention)
     if quantization is None and set(mapped.values()) <= {"cpu", "disk"}:
         loader = CpuLoader.of(skeleton, placement, verdict)
         if loader is not None and (placed := _read_in_place(loader, make, mapped, progress)):
             return placed
+    if verdict.is_renamed and "disk" in mapped.values():
+        require_offload_room(verdict, resting_places(skeleton, mapped), offload_folder)
     if set(mapped.values()) != {"disk"}:
         read_ahead(verdict.tensors, progress)
     progress.begin(LoadStage.QUANTIZE if quantization else LoadStage.PLACE, verdict.weight_bytes)
@@ -188,11 +196,14 @@ def _read_in_place(
     return PlacedModel(model, mapped, tier)
 
 
-def _made(folder: Path, **arguments: object) -> CausalModel:
+def _made(verdict: Verdict, **arguments: object) -> CausalModel:
     """Let transformers build a model; raises DamagedCheckpoint where it lacks tensors."""
-    model, report = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", use_safetensors=True, output_loading_info=True, **LOCAL, **arguments
-    )
+    asked = {"dtype": "auto", "use_safetensors": True, "output_loading_info": True, **LOCAL, **arguments}
+    if verdict.is_renamed:
+        made_by = class_of(arguments["config"])
+        model, report = made_by.from_pretrained(None, state_dict=native_weights(verdict), **asked)
+    else:
+        model, report = AutoModelForCausalLM.from_pretrained(verdict.folder, **asked)
     _refuse_missing(report["missing_keys"])
     made: CausalModel = model.eval()
     return made

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from engine.checkpoint import read_tensors
+from engine.checkpoint.adapted import obstacle, read_native
 from engine.checkpoint.config import ModelConfig, parse_config
-from engine.checkpoint.files import contained, read_json, shown
+from engine.checkpoint.files import contained, shown
 from engine.checkpoint.native import missing_library, native_class
 from engine.checkpoint.pickles import is_pickle_name
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE, read_header
@@ -79,7 +80,8 @@ def _look(ref: ModelRef) -> LocalModel:
     sizes = files.safetensors or files.pickles
     found = LocalModel(ref=ref, weight_bytes=sum(sizes.values()), modified_at=_modified(ref.folder))
     try:
-        config = parse_config(read_json(ref.folder, "config.json"), {}, {}, has_template=False)
+        fields = read_native(ref.folder)
+        config = parse_config(fields, {}, {}, has_template=False)
     except CheckpointError as error:
         return msgspec.structs.replace(found, problem=error.message)
     described = msgspec.structs.replace(
@@ -89,7 +91,7 @@ def _look(ref: ModelRef) -> LocalModel:
         context_window=config.context_window,
     )
     try:
-        _refuse(ref.folder, config, files)
+        _refuse(ref.folder, config, files, obstacle(fields))
     except CheckpointError as error:
         return msgspec.structs.replace(described, problem=error.message)
     return described
@@ -123,12 +125,14 @@ def _format(config: ModelConfig, files: _Files) -> str:
     return f"{shown(config.quantization)}{bits}"
 
 
-def _refuse(folder: Path, config: ModelConfig, files: _Files) -> None:
-    """Raise what is wrong as far as it can be told without reading headers."""
+def _refuse(folder: Path, config: ModelConfig, files: _Files, reason: str) -> None:
+    """Raise what is wrong as far as it can be told without reading headers; `reason` is already known."""
     if not files.safetensors:
         if files.pickles:
             raise UnsafeCheckpoint("It has only pickles, which could run any code.")
         raise NotACheckpoint("It holds no safetensors.")
+    if reason:
+        raise UnsupportedModel(reason)
     if not native_class(config.model_type, config.architecture):
         raise UnsupportedModel(f"{shown(config.architecture or config.model_type)} cannot be run here.")
     library = missing_library(config.quantization) if config.quantization else None

@@ -7,6 +7,8 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from engine.blueprints import ActivationPeak, Blueprint, CacheGrowth
 from engine.checkpoint import ModelConfig, Verdict
 from engine.errors import UnsupportedModel
@@ -16,7 +18,7 @@ from engine.plan.explain import gib
 from engine.plan.in_place import converted_bytes, is_in_place
 from engine.plan.module import Module
 from engine.plan.stored import gather, stored_expert_bytes, stored_modules, stored_parameters
-from engine.plan.weights import is_merged, is_unpacked_on_load, weight_itemsize
+from engine.plan.weights import is_merged, is_scattered, is_unpacked_on_load, weight_itemsize
 from engine.values import Quantization, Value
 
 __all__ = ["Footprint", "Module", "footprint_of"]
@@ -139,6 +141,8 @@ def footprint_of(
     else:
         modules = built_modules(blueprint, asked, rewrites=_rewrites(verdict))
         experts = built_expert_bytes(blueprint)
+    if any(map(is_scattered, verdict.tensors)):
+        modules = tuple(replace(module, rewritten_bytes=module.plain_bytes) for module in modules)
     return Footprint(
         folder=verdict.folder,
         config=config,

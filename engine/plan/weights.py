@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from engine.checkpoint import ModelConfig, StoredTensor
+from engine.checkpoint.adapted import GROUPED
 from engine.values import Quantization
 
 ITEMSIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -81,6 +82,11 @@ def is_quantizable(tensor: StoredTensor, config: ModelConfig) -> bool:
 def is_merged(tensor: StoredTensor) -> bool:
     """An expert's own matrix, which transformers stacks with the others into one parameter."""
     return bool(_MERGED_EXPERT.search(tensor.name))
+
+
+def is_scattered(tensor: StoredTensor) -> bool:
+    """Queries, keys and values in turns, which loading takes apart."""
+    return GROUPED in tensor.name
 
 
 def is_unpacked_on_load(config: ModelConfig) -> bool:
