@@ -14,6 +14,7 @@ from engine.checkpoint.attention import (
     layer_types,
     linear_state,
 )
+from engine.checkpoint.choices import check_choices
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.files import JsonObject, read_json, read_optional_json
 from engine.checkpoint.generation import sampling_defaults, token_ids
@@ -122,6 +123,7 @@ def parse_config(
         DamagedCheckpoint: a field says what cannot be.
     """
     fields = Fields(config)
+    check_choices(fields)
     layers = fields.integer("num_hidden_layers", "n_layer", "num_layers", "n_layers", high=_MOST_LAYERS)
     hidden_size = fields.integer("hidden_size", "n_embd", "n_embed", "d_model", "dim", high=_WIDEST)
     heads = _heads(fields, hidden_size)
