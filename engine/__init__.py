@@ -13,6 +13,7 @@ from engine import commands, downloads, errors, events, values
 if TYPE_CHECKING:
     from engine.checkpoint import Verdict, inspect_folder, look_at
     from engine.compilers import found_compilers, kernels_are_off
+    from engine.conversion import Converted, ConvertProgress, Pickles, convert_pickles, pickles_of
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
     from engine.hub.download import Download, discard_download
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from engine.process import EngineProcess
 
 _LATE = {
+    "ConvertProgress": "engine.conversion",
+    "Converted": "engine.conversion",
     "Download": "engine.hub.download",
     "Engine": "engine.engine",
     "EngineProcess": "engine.process",
@@ -41,11 +44,13 @@ _LATE = {
     "MemoryMonitor": "engine.memory",
     "MemoryReading": "engine.memory",
     "Optimizer": "engine.plan.training",
+    "Pickles": "engine.conversion",
     "RamReading": "engine.memory",
     "Training": "engine.plan.training",
     "TrainingEstimate": "engine.plan.training",
     "TrainingKind": "engine.plan.training",
     "Verdict": "engine.checkpoint",
+    "convert_pickles": "engine.conversion",
     "discard_download": "engine.hub.download",
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
@@ -58,6 +63,7 @@ _LATE = {
     "machine_limits": "engine.plan.limits",
     "look_at": "engine.checkpoint",
     "parse_repository": "engine.hub.repositories",
+    "pickles_of": "engine.conversion",
     "place": "engine.plan",
     "placement_for": "engine.plan",
     "read_memory": "engine.memory",
@@ -66,6 +72,8 @@ _LATE = {
 }
 
 __all__ = [
+    "ConvertProgress",
+    "Converted",
     "Download",
     "Engine",
     "EngineProcess",
@@ -75,12 +83,14 @@ __all__ = [
     "MemoryMonitor",
     "MemoryReading",
     "Optimizer",
+    "Pickles",
     "RamReading",
     "Training",
     "TrainingEstimate",
     "TrainingKind",
     "Verdict",
     "commands",
+    "convert_pickles",
     "discard_download",
     "downloads",
     "errors",
@@ -96,6 +106,7 @@ __all__ = [
     "look_at",
     "machine_limits",
     "parse_repository",
+    "pickles_of",
     "place",
     "placement_for",
     "read_memory",

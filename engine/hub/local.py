@@ -127,7 +127,9 @@ def _refuse(folder: Path, config: ModelConfig, files: _Files) -> None:
     """Raise what is wrong as far as it can be told without reading headers."""
     if not files.safetensors:
         if files.pickles:
-            raise UnsafeCheckpoint("It has only pickles, which could run any code.")
+            raise UnsafeCheckpoint(
+                "It has only pickles, which could run any code: `vramble convert` makes safetensors of them."
+            )
         raise NotACheckpoint("It holds no safetensors.")
     if not native_class(config.model_type, config.architecture):
         raise UnsupportedModel(f"{shown(config.architecture or config.model_type)} cannot be run here.")
