@@ -45,6 +45,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
     keep_small()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
+    importlib.import_module("engine.hf.unpickle")  # torch starts programs, which is refused hereafter
+    refuse_python_calls()
     tell(convert(pickles_of(Path(arguments[0])), tell, has_no_network=has_no_network))
     os._exit(0)
 
@@ -118,9 +120,6 @@ class Writer:
 
     def write(self) -> Written:
         """Write them all, and the index of several; the headers are read again before they count."""
-        importlib.import_module("engine.hf.unpickle")  # torch starts programs, which is refused hereafter
-
-        refuse_python_calls()
         done = 0
         for name in self._pickles.files:
             done = self._convert(name, done)
