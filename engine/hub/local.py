@@ -13,8 +13,9 @@ import msgspec
 from engine.checkpoint import read_tensors
 from engine.checkpoint.config import ModelConfig, parse_config
 from engine.checkpoint.files import contained, read_json, shown
-from engine.checkpoint.native import missing_library, native_class
+from engine.checkpoint.native import native_class
 from engine.checkpoint.pickles import is_pickle_name
+from engine.checkpoint.quantizers import obstacle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE, read_header
 from engine.errors import CheckpointError, NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
 from engine.hub.places import GUIDE, all_places
@@ -133,9 +134,9 @@ def _refuse(folder: Path, config: ModelConfig, files: _Files) -> None:
         raise NotACheckpoint("It holds no safetensors.")
     if not native_class(config.model_type, config.architecture):
         raise UnsupportedModel(f"{shown(config.architecture or config.model_type)} cannot be run here.")
-    library = missing_library(config.quantization) if config.quantization else None
-    if library:
-        raise UnsupportedModel(f"{shown(config.quantization)} needs {shown(library)}.")
+    found = obstacle(config.quantization) if config.quantization else None
+    if found:
+        raise UnsupportedModel(f"{shown(config.quantization)} needs {found.lack}. {found.hint}")
     _refuse_incomplete(folder, files.safetensors)
 
 
