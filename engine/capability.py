@@ -25,4 +25,5 @@ def gpu_capability() -> tuple[int, int] | None:
 
 def _capabilities(nvml: ModuleType) -> list[tuple[int, int]]:
     handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-    return [tuple(map(int, nvml.nvmlDeviceGetCudaComputeCapability(handle))) for handle in handles]
+    pairs = (nvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in handles)
+    return [(int(major), int(minor)) for major, minor in pairs]

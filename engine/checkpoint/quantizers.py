@@ -1,7 +1,7 @@
 """What each way of storing a checkpoint quantized needs here, as transformers' own quantizers demand it.
 
-Read in transformers 5.23, `quantizers/`. A method that is not listed is one whose loading would need code from
-a hub (kernels), another kind of device, or that nobody tried; it is refused by its name.
+Read in transformers 5.23, `quantizers/`. A method that is not listed would need code from a hub (kernels) or
+another kind of device, or nobody tried it; it is refused by its name.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from engine.checkpoint import Verdict
-from engine.checkpoint.quantizers import is_unpacked
 from engine.hf.decode import Runner
 from engine.hf.load import PlacedModel
 from engine.hf.loaded import LoadedModel
+from engine.hf.packed import unpacking_told
 from engine.hf.prompt import PromptWriter
 from engine.hf.protocols import TextTokenizer
 from engine.hf.reasoning import OPEN
@@ -53,17 +53,13 @@ def notes(
     verdict: Verdict, placement: Placement, loaded: LoadedModel, placed: PlacedModel
 ) -> tuple[str, ...]:
     """Say what the person should know about this load."""
-    sentences = list(verdict.warnings)
+    sentences = [*verdict.warnings, *unpacking_told(verdict.config)]
     tiers = placement.tier_counts()
     asked = placement.quantization
     if not loaded.writer.template.exists:
         sentences.append("The model has no chat template: a plain User/Assistant transcript stands in.")
     if verdict.config.quantization and asked is not Quantization.NONE:
         sentences.append(f"It is stored as {verdict.config.quantization} already; {asked} was not applied.")
-    if is_unpacked(verdict.config.quantization):
-        sentences.append(
-            f"It is stored as {verdict.config.quantization}, and was unpacked to what computes it."
-        )
     if placement.context_window > loaded.window.tokens:
         sentences.append(f"The model was made for {loaded.window.tokens:,} tokens of context, not for more.")
     if Tier.GPU in tiers and Tier.CPU in tiers:

@@ -37,3 +37,10 @@ def refuse_split(model: ModelConfig, devices: Collection[int | str]) -> None:
     if model.quantization in _WHOLE and is_split:
         message = f"Weights that are stored by {model.quantization} lie on GPUs alone or in RAM alone."
         raise DoesNotFit(message, "Allow more of a GPU (--gpu) or none of it (--gpu 0=0).")
+
+
+def unpacking_told(model: ModelConfig) -> tuple[str, ...]:
+    """What a person is told of weights that were unpacked; nothing where they were not."""
+    if not is_unpacked(model.quantization):
+        return ()
+    return (f"It is stored as {model.quantization}, and was unpacked to the dtype it is computed in.",)
