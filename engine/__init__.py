@@ -12,6 +12,7 @@ from engine import commands, downloads, errors, events, values
 
 if TYPE_CHECKING:
     from engine.checkpoint import Verdict, inspect_folder, look_at
+    from engine.checkpoint.quantizers import QuantizerState, quantizer_states
     from engine.compilers import found_compilers, kernels_are_off
     from engine.conversion import Converted, ConvertProgress, Pickles, convert_pickles, pickles_of
     from engine.engine import Engine
@@ -45,6 +46,7 @@ _LATE = {
     "MemoryReading": "engine.memory",
     "Optimizer": "engine.plan.training",
     "Pickles": "engine.conversion",
+    "QuantizerState": "engine.checkpoint.quantizers",
     "RamReading": "engine.memory",
     "Training": "engine.plan.training",
     "TrainingEstimate": "engine.plan.training",
@@ -66,6 +68,7 @@ _LATE = {
     "pickles_of": "engine.conversion",
     "place": "engine.plan",
     "placement_for": "engine.plan",
+    "quantizer_states": "engine.checkpoint.quantizers",
     "read_memory": "engine.memory",
     "training_estimate": "engine.plan.training",
     "weights_of": "engine.plan.trainable",
@@ -84,6 +87,7 @@ __all__ = [
     "MemoryReading",
     "Optimizer",
     "Pickles",
+    "QuantizerState",
     "RamReading",
     "Training",
     "TrainingEstimate",
@@ -109,6 +113,7 @@ __all__ = [
     "pickles_of",
     "place",
     "placement_for",
+    "quantizer_states",
     "read_memory",
     "training_estimate",
     "values",

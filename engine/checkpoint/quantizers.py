@@ -132,3 +132,32 @@ def _dotted(capability: tuple[int, int]) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0]))
+
+
+class QuantizerState(NamedTuple):
+    """How one method fares on this machine.
+
+    Attributes:
+        method: the `quant_method` of config.json.
+        versions: of the packages that are there ("gptqmodel 5.0.0").
+        is_unpacked: loading unpacks the weights.
+        obstacle: why such a checkpoint cannot be loaded; None where it can.
+    """
+
+    method: str
+    versions: tuple[str, ...]
+    is_unpacked: bool
+    obstacle: Obstacle | None
+
+
+def quantizer_states() -> tuple[QuantizerState, ...]:
+    """Every known method, from the metadata of installed packages and the driver; nothing is imported."""
+    return tuple(
+        QuantizerState(
+            method=method,
+            versions=tuple(f"{p.name} {p.version}" for p in quantizer.packages if p.version),
+            is_unpacked=quantizer.is_unpacked,
+            obstacle=obstacle(method),
+        )
+        for method, quantizer in QUANTIZERS.items()
+    )
