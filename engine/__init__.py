@@ -12,6 +12,7 @@ from engine import commands, downloads, errors, events, values
 
 if TYPE_CHECKING:
     from engine.checkpoint import Verdict, inspect_folder, look_at
+    from engine.checkpoint.examine import Check, examine
     from engine.checkpoint.quantizers import QuantizerState, quantizer_states
     from engine.compilers import found_compilers, kernels_are_off
     from engine.conversion import Converted, ConvertProgress, Pickles, convert_pickles, pickles_of
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from engine.process import EngineProcess
 
 _LATE = {
+    "Check": "engine.checkpoint.examine",
     "ConvertProgress": "engine.conversion",
     "Converted": "engine.conversion",
     "Download": "engine.hub.download",
@@ -54,6 +56,7 @@ _LATE = {
     "Verdict": "engine.checkpoint",
     "convert_pickles": "engine.conversion",
     "discard_download": "engine.hub.download",
+    "examine": "engine.checkpoint.examine",
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
     "found_compilers": "engine.compilers",
@@ -75,6 +78,7 @@ _LATE = {
 }
 
 __all__ = [
+    "Check",
     "ConvertProgress",
     "Converted",
     "Download",
@@ -99,6 +103,7 @@ __all__ = [
     "downloads",
     "errors",
     "events",
+    "examine",
     "find_model",
     "footprint_of",
     "found_compilers",
