@@ -3,8 +3,8 @@
 The real picker (120x40, drawn without a terminal) over fabricated models in both hubs' caches and a folder,
 whose headers are real and whose weights are holes. Opening goes from the wish to the end of the frame that
 lists them all, read from the disk; a key of the search from its arrival to the end of the frame that shows
-what it fits, while models are judged beside the screen. Prints a table, then one JSON line with the medians as
-ratios to 300 ms and 30 ms.
+what it fits, while models are judged beside the screen. Prints a table, then one JSON line with the medians
+as ratios to 300 ms and 30 ms.
 """
 
 from __future__ import annotations
