@@ -74,7 +74,6 @@ QUANTIZERS = {
     "torchao": Quantizer((Package("torchao", "0.15.0"),)),
     "aqlm": Quantizer((Package("aqlm"),)),
     "auto-round": Quantizer((Package("auto-round", "0.5.0"),)),
-    "quanto": Quantizer((Package("optimum-quanto"),)),
     "hqq": Quantizer((Package("hqq", "0.2.1"),), ANY_GPU),
     "vptq": Quantizer((Package("vptq", "0.0.4"),), ANY_GPU),
     "spqr": Quantizer((Package("spqr_quant"),), ANY_GPU),

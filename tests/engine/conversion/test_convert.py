@@ -121,6 +121,20 @@ def test_a_process_that_is_killed_leaves_nothing(tmp_path: Path, monkeypatch: py
     assert sorted(os.listdir(folder)) == before
 
 
+def test_a_process_whose_parent_is_gone_cleans_up_or_is_done(tmp_path: Path) -> None:
+    folder, weights = pickled(tmp_path / "old", parts=2)
+    before = sorted(os.listdir(folder))
+    process = convert._spawn(folder)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdin.close()
+    process.wait(30)
+    process.stdout.close()
+    assert sorted(os.listdir(folder)) == before or same(folder, weights)
+    assert not (folder / FOLDER).exists()
+
+
 @pytest.mark.parametrize("moved", [0, 1, 2])
 def test_what_a_dead_process_left_is_taken_back_by_the_next(tmp_path: Path, moved: int) -> None:
     folder, weights = pickled(tmp_path / "old", parts=2)
