@@ -12,7 +12,10 @@ from engine import commands, downloads, errors, events, values
 
 if TYPE_CHECKING:
     from engine.checkpoint import Verdict, inspect_folder, look_at
+    from engine.checkpoint.examine import Check, examine
+    from engine.checkpoint.quantizers import QuantizerState, quantizer_states
     from engine.compilers import found_compilers, kernels_are_off
+    from engine.conversion import Converted, ConvertProgress, Pickles, convert_pickles, pickles_of
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
     from engine.hub.download import Download, discard_download
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from engine.process import EngineProcess
 
 _LATE = {
+    "Check": "engine.checkpoint.examine",
+    "ConvertProgress": "engine.conversion",
+    "Converted": "engine.conversion",
     "Download": "engine.hub.download",
     "Engine": "engine.engine",
     "EngineProcess": "engine.process",
@@ -41,12 +47,16 @@ _LATE = {
     "MemoryMonitor": "engine.memory",
     "MemoryReading": "engine.memory",
     "Optimizer": "engine.plan.training",
+    "Pickles": "engine.conversion",
+    "QuantizerState": "engine.checkpoint.quantizers",
     "RamReading": "engine.memory",
     "Training": "engine.plan.training",
     "TrainingEstimate": "engine.plan.training",
     "TrainingKind": "engine.plan.training",
     "Verdict": "engine.checkpoint",
+    "convert_pickles": "engine.conversion",
     "discard_download": "engine.hub.download",
+    "examine": "engine.checkpoint.examine",
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
     "found_compilers": "engine.compilers",
@@ -58,14 +68,19 @@ _LATE = {
     "machine_limits": "engine.plan.limits",
     "look_at": "engine.checkpoint",
     "parse_repository": "engine.hub.repositories",
+    "pickles_of": "engine.conversion",
     "place": "engine.plan",
     "placement_for": "engine.plan",
+    "quantizer_states": "engine.checkpoint.quantizers",
     "read_memory": "engine.memory",
     "training_estimate": "engine.plan.training",
     "weights_of": "engine.plan.trainable",
 }
 
 __all__ = [
+    "Check",
+    "ConvertProgress",
+    "Converted",
     "Download",
     "Engine",
     "EngineProcess",
@@ -75,16 +90,20 @@ __all__ = [
     "MemoryMonitor",
     "MemoryReading",
     "Optimizer",
+    "Pickles",
+    "QuantizerState",
     "RamReading",
     "Training",
     "TrainingEstimate",
     "TrainingKind",
     "Verdict",
     "commands",
+    "convert_pickles",
     "discard_download",
     "downloads",
     "errors",
     "events",
+    "examine",
     "find_model",
     "footprint_of",
     "found_compilers",
@@ -96,8 +115,10 @@ __all__ = [
     "look_at",
     "machine_limits",
     "parse_repository",
+    "pickles_of",
     "place",
     "placement_for",
+    "quantizer_states",
     "read_memory",
     "training_estimate",
     "values",

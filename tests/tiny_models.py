@@ -147,7 +147,7 @@ def make(
     """Make a checkpoint of a family in `parent/family` and return the folder.
 
     Args:
-        family: a key of FAMILIES.
+        family: a key of FAMILIES, or another one that takes the usual sizes.
         parent: an existing folder.
         dtype: of the weights as stored.
         seed: of the random weights; None takes one whose replies can be seen.
@@ -155,7 +155,7 @@ def make(
         changes: configuration fields that differ from FAMILIES.
     """
     tokenizer = make_tokenizer(reasoning=reasoning)
-    fields = {**FAMILIES[family], "vocab_size": len(tokenizer), **_ends(tokenizer), **changes}
+    fields = {**FAMILIES.get(family, _SIZES), "vocab_size": len(tokenizer), **_ends(tokenizer), **changes}
     config = CONFIG_MAPPING[family](**fields)
     torch.manual_seed(_SEEDS.get(family, 0) if seed is None else seed)
     model = AutoModelForCausalLM.from_config(config).to(dtype)

@@ -44,6 +44,7 @@ VERBS = {
     "plan": Verb(module="tui.verbs.plan", summary="what would go where, and how fast"),
     "models": Verb(module="tui.verbs.models", summary="what is on this disk, and whether it fits"),
     "pull": Verb(module="tui.verbs.pull", summary="download a model, with progress, resume and checksums"),
+    "convert": Verb(module="tui.verbs.convert", summary="make safetensors of a model that lies in pickles"),
     "sessions": Verb(module="tui.verbs.sessions", summary="saved talk: list, search, show, export, import"),
     "doctor": Verb(module="tui.verbs.doctor", summary="what works on this machine, and what to do"),
 }

@@ -149,7 +149,7 @@ def parse_config(
         convolution_state=state.convolution,
         is_tied=fields.flag("tie_word_embeddings"),
         quantization=_quantization_method(quantization),
-        quantization_bits=quantization.integer("bits", "w_bit", high=32, default=0),
+        quantization_bits=_quantization_bits(quantization),
         experts=fields.integer(*_EXPERTS, low=0, high=_MOST_LAYERS, default=0),
         active_experts=_active_experts(fields),
         eos_token_ids=_eos_token_ids(fields, generation),
@@ -231,7 +231,20 @@ def _quantization_method(quantization: Fields) -> str:
     method = quantization.string("quant_method", "quantization_method")
     if method:
         return method.lower()
+    if quantization.flag("load_in_4bit") or quantization.flag("load_in_8bit"):
+        return "bitsandbytes"
     return "unknown" if quantization.outer else ""
+
+
+def _quantization_bits(quantization: Fields) -> int:
+    """Of one packed element: said outright, or by the first group of layers that share a scheme."""
+    groups = quantization.find("config_groups")
+    schemes = (
+        [group for group in groups.values() if isinstance(group, dict)] if isinstance(groups, dict) else []
+    )
+    scheme = Fields(schemes[0] if schemes else {}).part("weights")
+    nested = scheme.integer("num_bits", high=32, default=0)
+    return quantization.integer("bits", "w_bit", high=32, default=nested)
 
 
 def _eos_token_ids(fields: Fields, generation: JsonObject) -> tuple[int, ...]:

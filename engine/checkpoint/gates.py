@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from engine.checkpoint.adapted import family_of, obstacle
+from engine.checkpoint.adapted import family_of, refusal
 from engine.checkpoint.code import find_code, named
 from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.files import DOWNLOAD_AGAIN, JsonObject, contained, open_plain, read_json, shown
-from engine.checkpoint.native import missing_library, native_class
+from engine.checkpoint.native import native_class
 from engine.checkpoint.pickles import CONVERT, is_pickle_name, refuse_pickle
+from engine.checkpoint.quantizers import obstacle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE
 from engine.errors import NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
 
 _OTHER_FORMATS = (".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".mlpackage")
+_OTHER_HINT = (
+    "Get the same model as safetensors from its hub, and load it with nf4 or int8 to make it as small."
+)
 _FOLDER_HINT = "Give the folder that holds config.json and the safetensors."
 _NATIVE_HINT = "vramble runs no code from a repository. Choose a model that transformers knows itself."
 
@@ -31,6 +35,9 @@ def list_folder(folder: Path) -> list[str]:
     try:
         names = sorted(os.listdir(folder))
     except NotADirectoryError as error:
+        if folder.name.lower().endswith(_OTHER_FORMATS):
+            message = f"{shown(folder.name)} is no safetensors, which is what vramble reads."
+            raise UnsupportedModel(message, _OTHER_HINT) from error
         raise NotACheckpoint(f"{shown(folder)} is a file, not a model folder.", _FOLDER_HINT) from error
     except OSError as error:
         raise NotACheckpoint(f"{shown(folder)} cannot be opened: {error.strerror}.", _FOLDER_HINT) from error
@@ -56,7 +63,7 @@ def require_native(folder: Path, config: JsonObject) -> str:
     own_class = native_class(model_type, architecture)
     if own_class:
         return own_class
-    if reason := obstacle(config):
+    if reason := refusal(config):
         raise UnsupportedModel(reason, _NATIVE_HINT)
     if code := find_code(folder):
         message = f"{shown(folder.name)} would have to run its own code: {named(code)}."
@@ -104,7 +111,7 @@ def refuse_other_formats(folder: Path, names: list[str]) -> None:
         raise UnsupportedModel(message, "Merge it into its base model, and load that.")
     if others:
         message = f"{shown(folder.name)} holds {named(others)}, and vramble reads safetensors."
-        raise UnsupportedModel(message, "Get the same model as safetensors from its hub.")
+        raise UnsupportedModel(message, _OTHER_HINT)
     if pickles:
         message = f"{shown(folder.name)} has only pickles ({named(pickles)}): opening one could run any code."
         raise UnsafeCheckpoint(message, CONVERT)
@@ -122,15 +129,15 @@ def refuse_own_weights_file(folder: Path, config: JsonObject) -> None:
 
 
 def require_library(model: ModelConfig) -> None:
-    """Refuse a quantization whose library is not installed.
+    """Refuse a quantization whose library, or whose GPU, is not here.
 
     Raises:
         UnsupportedModel: it is not.
     """
-    library = missing_library(model.quantization) if model.quantization else None
-    if library:
-        message = f"Its weights are stored with {shown(model.quantization)}, which needs {shown(library)}."
-        raise UnsupportedModel(message, "Get the unquantized model and load it with nf4 or int8.")
+    found = obstacle(model.quantization) if model.quantization else None
+    if found:
+        message = f"Its weights are stored with {shown(model.quantization)}, which needs {found.lack}."
+        raise UnsupportedModel(message, found.hint)
 
 
 def remarks(folder: Path, names: list[str], model: ModelConfig) -> tuple[str, ...]:

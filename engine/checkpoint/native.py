@@ -9,18 +9,6 @@ from pathlib import Path
 
 _MAPPING = re.compile(r"^MODEL_FOR_CAUSAL_LM_MAPPING_NAMES\b.*?^\)", re.MULTILINE | re.DOTALL)
 _ENTRY = re.compile(r"\(\s*\"([\w.-]+)\",\s*\"(\w+)\"\s*,?\s*\)")
-_QUANTIZERS = {
-    "bitsandbytes": "bitsandbytes",
-    "fp8": "transformers",
-    "mxfp4": "transformers",
-    "gptq": "gptqmodel",
-    "awq": "gptqmodel",
-    "compressed-tensors": "compressed_tensors",
-    "torchao": "torchao",
-    "hqq": "hqq",
-    "quanto": "optimum.quanto",
-}
-"""Library that each quantization of a checkpoint needs."""
 
 
 @functools.cache
@@ -46,12 +34,6 @@ def native_class(model_type: str, architecture: str) -> str:
     if not architecture or architecture.lower() == own.lower():
         return own
     return architecture if own and architecture in known.values() else ""
-
-
-def missing_library(quantization_method: str) -> str | None:
-    """The library that a quantized checkpoint needs and that is not installed; None when all is there."""
-    library = _QUANTIZERS.get(quantization_method, quantization_method)
-    return None if _source_folder(library.partition(".")[0]) else library
 
 
 def _source_folder(package: str) -> Path | None:

@@ -20,7 +20,7 @@ _PACKED_BITS = 4
 _NUMBERED = re.compile(r"^model\.layers\.(\d+)\.")
 _SCALES = re.compile(
     r"(_scale_inv|_scales|_scale|\.scales|\.qzeros|\.zeros|\.g_idx|\.absmax|\.quant_map|\.nested_\w+"
-    r"|\.quant_state\.\w+|\.SCB|\.weight_format|\.weight_shape)$"
+    r"|\.quant_state\.\w+|\.SCB|\.weight_format|\.weight_shape|_zero_point|\.weight_g_idx)$"
 )
 
 

@@ -10,10 +10,8 @@ from engine.errors import UnsafeCheckpoint
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy")
 """Formats that run code when a library opens them in its usual way."""
 CONVERT = (
-    "Get a safetensors version, or convert it on a machine you can lose: "
-    'python -c "import sys, torch, safetensors.torch as s; '
-    "s.save_file({k: v.contiguous().clone() for k, v in torch.load(sys.argv[1], "
-    "weights_only=True).items()}, 'model.safetensors')\" FILE"
+    "Get a safetensors version; or `vramble convert` makes one of it, in a process without network "
+    "that runs nothing of it."
 )
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _BINARY_PROTOCOL = re.compile(rb"\x80[\x02-\x05]")

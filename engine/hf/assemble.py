@@ -7,6 +7,7 @@ from engine.hf.decode import Runner
 from engine.hf.load import PlacedModel
 from engine.hf.loaded import LoadedModel
 from engine.hf.old_tokenizer import reply_ends
+from engine.hf.packed import unpacking_told
 from engine.hf.prompt import PromptWriter
 from engine.hf.protocols import TextTokenizer
 from engine.hf.reasoning import OPEN
@@ -53,7 +54,7 @@ def notes(
     verdict: Verdict, placement: Placement, loaded: LoadedModel, placed: PlacedModel
 ) -> tuple[str, ...]:
     """Say what the person should know about this load."""
-    sentences = list(verdict.warnings)
+    sentences = [*verdict.warnings, *unpacking_told(verdict.config)]
     tiers = placement.tier_counts()
     asked = placement.quantization
     if not loaded.writer.template.exists:

@@ -22,6 +22,7 @@ from engine.hf.device_map import DeviceMap, device_map, resting_places
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
 from engine.hf.old_tokenizer import old_tokenizer
+from engine.hf.packed import ask_to_unpack, refuse_split
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel, TextTokenizer
 from engine.hf.readahead import read_ahead
@@ -136,12 +137,14 @@ def load_model(
         LoadCancelled: the person stopped it.
     """
     config = config_of(verdict.folder)
+    ask_to_unpack(config, verdict.config)
     attention = attention_of(config)
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(
             config, attn_implementation=attention, trust_remote_code=False
         )
     mapped = device_map(placement, skeleton)
+    refuse_split(verdict.config, mapped.values())
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
     make = partial(_made, verdict, config=config, attn_implementation=attention)
     if quantization is None and set(mapped.values()) <= {"cpu", "disk"}:

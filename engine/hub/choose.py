@@ -28,7 +28,8 @@ _NEEDS = {
     ".tflite": "TensorFlow Lite",
     ".mlpackage": "Core ML",
     **dict.fromkeys(
-        PICKLE_SUFFIXES, "pickles, which could run any code: they would need converting to safetensors"
+        PICKLE_SUFFIXES,
+        "pickles, which could run any code: once they are here, `vramble convert` makes safetensors of them",
     ),
 }
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import msgspec
 
 from engine.checkpoint import read_tensors
-from engine.checkpoint.adapted import obstacle, read_native
+from engine.checkpoint.adapted import read_native, refusal
 from engine.checkpoint.config import ModelConfig, parse_config
 from engine.checkpoint.files import contained, shown
-from engine.checkpoint.native import missing_library, native_class
+from engine.checkpoint.native import native_class
 from engine.checkpoint.pickles import is_pickle_name
+from engine.checkpoint.quantizers import obstacle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE, read_header
 from engine.errors import CheckpointError, NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
 from engine.hub.places import GUIDE, all_places
@@ -91,7 +92,7 @@ def _look(ref: ModelRef) -> LocalModel:
         context_window=config.context_window,
     )
     try:
-        _refuse(ref.folder, config, files, obstacle(fields))
+        _refuse(ref.folder, config, files, refusal(fields))
     except CheckpointError as error:
         return msgspec.structs.replace(described, problem=error.message)
     return described
@@ -129,15 +130,17 @@ def _refuse(folder: Path, config: ModelConfig, files: _Files, reason: str) -> No
     """Raise what is wrong as far as it can be told without reading headers; `reason` is already known."""
     if not files.safetensors:
         if files.pickles:
-            raise UnsafeCheckpoint("It has only pickles, which could run any code.")
+            raise UnsafeCheckpoint(
+                "It has only pickles, which could run any code: `vramble convert` makes safetensors of them."
+            )
         raise NotACheckpoint("It holds no safetensors.")
     if reason:
         raise UnsupportedModel(reason)
     if not native_class(config.model_type, config.architecture):
         raise UnsupportedModel(f"{shown(config.architecture or config.model_type)} cannot be run here.")
-    library = missing_library(config.quantization) if config.quantization else None
-    if library:
-        raise UnsupportedModel(f"{shown(config.quantization)} needs {shown(library)}.")
+    found = obstacle(config.quantization) if config.quantization else None
+    if found:
+        raise UnsupportedModel(f"{shown(config.quantization)} needs {found.lack}. {found.hint}")
     _refuse_incomplete(folder, files.safetensors)
 
 

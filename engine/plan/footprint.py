@@ -149,7 +149,7 @@ def footprint_of(
         modules=modules,
         itemsize=itemsize,
         quantization=asked,
-        notes=_notes(config, quantization, experts),
+        notes=_notes(verdict, quantization, modules, experts),
         parameters=blueprint.parameters if blueprint else stored_parameters(rows, config),
         caches=_caches(config, blueprint, itemsize),
         peaks=blueprint.peaks if blueprint else (),
@@ -178,10 +178,15 @@ def _caches(config: ModelConfig, blueprint: Blueprint | None, itemsize: int) -> 
     return tuple(known.get(layer) or CacheGrowth(layer=layer) for layer in range(config.layers))
 
 
-def _notes(config: ModelConfig, quantization: Quantization, expert_bytes: int) -> tuple[str, ...]:
+def _notes(
+    verdict: Verdict, quantization: Quantization, modules: tuple[Module, ...], expert_bytes: int
+) -> tuple[str, ...]:
     asked = quantization is not Quantization.NONE
+    config = verdict.config
+    loaded, stored = gib(sum(module.bytes for module in modules)), gib(verdict.weight_bytes)
+    unpacked = f"The {config.quantization} weights are unpacked while loading: {loaded} of {stored} stored."
     pairs = (
-        (is_unpacked_on_load(config), f"The {config.quantization} weights are unpacked while loading."),
+        (is_unpacked_on_load(config), unpacked),
         (
             asked and config.quantization,
             f"It is stored as {config.quantization} already; {quantization} is not applied.",

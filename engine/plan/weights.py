@@ -7,16 +7,29 @@ from collections.abc import Iterable
 
 from engine.checkpoint import ModelConfig, StoredTensor
 from engine.checkpoint.adapted import GROUPED
+from engine.checkpoint.quantizers import is_unpacked
 from engine.values import Quantization
 
 ITEMSIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 _STORED_ITEMSIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _DEFAULT_ITEMSIZE = 2
-_UNPACKED = ("fp8", "mxfp4")
-"""Quantizations that transformers undoes on load without the kernels package."""
 _MERGED_EXPERT = re.compile(r"\.experts\.\d+\.")
 _ROUTER = re.compile(r"\.(gate|router)\.weight$")
-_SCALES = ("_scale_inv", "_scales", "_scale", ".activation_scale")
+_SCALES = (
+    "_scale_inv",
+    "_scales",
+    "_scale",
+    ".activation_scale",
+    "_global_scale",
+    ".weight_shape",
+    "_zero_point",
+    ".weight_g_idx",
+)
+_PACKED_WORDS = ".weight_packed"
+_WORD_BITS_EACH = 4
+"""Of an element, where config.json does not say."""
+_DESCRIPTION = re.compile(r"\.quant_state\.\w+$|\.weight_format$")
+"""Of packed weights; read while loading, and not kept."""
 _INT8_ROW_BYTES = 4
 _NF4_BLOCK = 64
 _NF4_BLOCK_BYTES = 4
@@ -38,21 +51,26 @@ def weight_itemsize(config: ModelConfig, tensors: Iterable[StoredTensor]) -> int
 def plain_bytes(tensor: StoredTensor, config: ModelConfig, itemsize: int) -> int:
     """Bytes once loaded without quantizing on load.
 
-    A checkpoint in fp8 or mxfp4 is unpacked to the computed dtype; other packed ones stay as they are.
+    A checkpoint in fp8, mxfp4 or compressed-tensors is unpacked to the computed dtype; other packed ones stay
+    as they are, without what only says how.
     """
-    if config.quantization in _UNPACKED:
-        return _unpacked_bytes(tensor, itemsize)
+    if is_unpacked(config.quantization):
+        return _unpacked_bytes(tensor, config, itemsize)
+    if config.quantization and _DESCRIPTION.search(tensor.name):
+        return 0
     if config.quantization or tensor.dtype not in _STORED_ITEMSIZES:
         return tensor.bytes
     return tensor.elements * itemsize
 
 
-def _unpacked_bytes(tensor: StoredTensor, itemsize: int) -> int:
+def _unpacked_bytes(tensor: StoredTensor, config: ModelConfig, itemsize: int) -> int:
     if tensor.name.endswith(_SCALES):
         return 0
     if tensor.dtype == "U8":
         return 2 * tensor.bytes * itemsize
-    is_weight = tensor.dtype in _STORED_ITEMSIZES or tensor.dtype.startswith("F8")
+    if tensor.name.endswith(_PACKED_WORDS):
+        return tensor.bytes * 8 // (config.quantization_bits or _WORD_BITS_EACH) * itemsize
+    is_weight = tensor.dtype in _STORED_ITEMSIZES or tensor.dtype.startswith("F8") or tensor.dtype == "I8"
     return tensor.elements * itemsize if is_weight else tensor.bytes
 
 
@@ -91,4 +109,4 @@ def is_scattered(tensor: StoredTensor) -> bool:
 
 def is_unpacked_on_load(config: ModelConfig) -> bool:
     """The checkpoint is stored smaller than it can be computed here."""
-    return config.quantization in _UNPACKED
+    return is_unpacked(config.quantization)

@@ -32,7 +32,9 @@ def test_the_help_of_the_chat_lists_every_command() -> None:
 
 @pytest.mark.parametrize("verb", [*cli.VERBS, ""])
 def test_an_unknown_flag_is_one_sentence_and_exit_2(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = {"": [], "plan": ["plan", "MODEL"], "pull": ["pull", "o/n"]}.get(verb, [verb])
+    words = {"": [], "plan": ["plan", "MODEL"], "pull": ["pull", "o/n"], "convert": ["convert", "m"]}.get(
+        verb, [verb]
+    )
     assert run(*words, "--nonsense") == 2
     said = capsys.readouterr()
     assert said.out == ""

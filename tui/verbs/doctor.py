@@ -31,10 +31,11 @@ def examine() -> list[Finding]:
     from tui.verbs.checks.libraries import check_libraries
     from tui.verbs.checks.memory import check_memory
     from tui.verbs.checks.places import check_places
+    from tui.verbs.checks.quantizers import check_quantizers
     from tui.verbs.checks.speed import check_speed
     from tui.verbs.checks.terminal import check_terminal
 
-    found = [*check_memory(), *check_speed(), *check_libraries(), *check_kernels()]
+    found = [*check_memory(), *check_speed(), *check_libraries(), *check_quantizers(), *check_kernels()]
     return [*found, *check_terminal(), *check_places()]
 
 

@@ -11,7 +11,7 @@ from engine import errors, values
 from tui import paths
 from tui.format import format_size, format_speed, format_window
 from tui.settings import Settings, read_settings
-from tui.verbs import flags, output
+from tui.verbs import check, flags, output
 from tui.verbs.naming import find_model, refuse_address
 from tui.verbs.table import table_lines
 
@@ -27,9 +27,7 @@ _TYPICAL = "Speeds are predicted from typical figures; `vramble plan NAME --meas
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `vramble models` takes."""
-    parser.add_argument(
-        "--check", metavar="NAME", help="look closely at one model, and say what is wrong with it"
-    )
+    parser.add_argument("--check", metavar="NAME", help="look closely at one model, and say what was found")
     flags.add_json_flag(parser)
     flags.add_load_flags(parser)
 
@@ -39,9 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(paths.settings_file())
     fitting = Fitting(arguments, settings)
     if arguments.check is not None:
-        _check(arguments.check, settings, fitting, as_json=arguments.json)
-    else:
-        _list(engine.list_models(settings.model_folders), fitting, as_json=arguments.json)
+        return _check(arguments.check, settings, fitting, as_json=arguments.json)
+    _list(engine.list_models(settings.model_folders), fitting, as_json=arguments.json)
     return 0
 
 
@@ -147,22 +144,16 @@ def _document(judged: Judged, *, is_measured: bool) -> dict[str, object]:
     }
 
 
-def _check(name: str, settings: Settings, fitting: Fitting, *, as_json: bool) -> None:
+def _check(name: str, settings: Settings, fitting: Fitting, *, as_json: bool) -> int:
     refuse_address(name)
     model = find_model(name, settings)
-    verdict = engine.inspect_folder(model.folder)
+    checks = engine.examine(model.folder)
+    if failure := check.first_failure(checks):
+        return check.refuse(model, checks, failure, as_json=as_json)
     placement = fitting.place(model)
     if as_json:
-        warnings = list(verdict.warnings)
-        found = {
-            "name": model.name,
-            "folder": str(model.folder),
-            "warnings": warnings,
-            "fits": placement.fits,
-            "decode_tps": placement.forecast.decode_tps if placement.forecast else None,
-        }
-        output.write_json(found)
-        return
-    output.write_line(f"{model.name} is sound, and {fits_phrase(placement)}.")
-    for sentence in verdict.warnings:
-        output.write_line(f"- {sentence}")
+        tps = placement.forecast.decode_tps if placement.forecast else None
+        output.write_json({**check.document(model, checks), "fits": placement.fits, "decode_tps": tps})
+    else:
+        check.write_sound(model, fits_phrase(placement), checks)
+    return 0

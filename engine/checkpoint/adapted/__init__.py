@@ -15,7 +15,7 @@ from engine.checkpoint.adapted.moss import MOSS
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.files import JsonObject, read_json, shown
 
-__all__ = ["GROUPED", "Family", "Layout", "Speech", "family_of", "native_config", "obstacle", "read_native"]
+__all__ = ["GROUPED", "Family", "Layout", "Speech", "family_of", "native_config", "read_native", "refusal"]
 
 _FAMILIES = {"internlm": INTERNLM, "internlm2": INTERNLM_2, "moss": MOSS, "baichuan": BAICHUAN}
 _KEPT = ("dtype", "torch_dtype", "quantization_config", "transformers_weights")
@@ -36,10 +36,10 @@ _NORMED_HEAD = "Baichuan 2 normalizes the rows of its head, which LlamaForCausal
 def family_of(config: JsonObject) -> Family | None:
     """The old family that a config.json belongs to and whose native class carries it; None for any other."""
     family = _candidate(config)
-    return None if family is None or obstacle(config) else family
+    return None if family is None or refusal(config) else family
 
 
-def obstacle(config: JsonObject) -> str:
+def refusal(config: JsonObject) -> str:
     """Why no native class carries an old repository, in one sentence; empty for one that can be carried.
 
     Empty for what is no old repository, too.

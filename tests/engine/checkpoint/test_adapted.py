@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.checkpoint import inspect_folder, look_at, read_config
-from engine.checkpoint.adapted import family_of, native_config, obstacle
+from engine.checkpoint.adapted import family_of, native_config, refusal
 from engine.errors import UnsupportedModel
 from engine.hub.local import list_models
 from tests.engine.checkpoint.making import LLAMA, safetensors, write_json
@@ -111,7 +111,7 @@ def test_the_list_of_models_shows_the_native_class_and_no_problem(
     family = family_of(config)
     assert family
     assert (listed.problem, listed.architecture) == ("", family.native_class)
-    assert not obstacle(config)
+    assert not refusal(config)
 
 
 @pytest.mark.parametrize("architecture", ["InternLM2ForRewardModel", "InternLM2ForSequenceClassification"])

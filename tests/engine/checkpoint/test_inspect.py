@@ -56,7 +56,7 @@ def test_a_tied_head_counts_once(tmp_path: Path) -> None:
 def test_packed_weights_count_as_the_parameters_they_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.checkpoint.gates.missing_library", lambda _: None)
+    monkeypatch.setattr("engine.checkpoint.gates.obstacle", lambda _: None)
     folder = checkpoint(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
     shapes: Shapes = {f"model.layers.{n}.mlp.up_proj.qweight": (2, 32) for n in range(2)}
     (folder / "model.safetensors").write_bytes(safetensors(shapes, "I32"))

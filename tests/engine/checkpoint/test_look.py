@@ -83,7 +83,7 @@ def test_damaged_weights_of_an_unknown_family_are_refused(tmp_path: Path) -> Non
         (LLAMA | {"model_type": "new", "architectures": ["New"]}, "Nothing here knows the shapes of new"),
         (LLAMA | {"torch_dtype": None}, "4 bytes a weight"),
         (LLAMA | {"quantization_config": {"quant_method": "hqq"}}, "counted unpacked"),
-        (LLAMA | {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "needs gptqmodel"),
+        (LLAMA | {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "needs optimum and gptqmodel"),
         (LLAMA | {"attn_implementation": "someone/kernel"}, "code from a hub"),
         (LLAMA | {"transformers_weights": "../x"}, "its own weights file"),
         (REMOTE["Qwen-7B"], "modeling_qwen.py"),

@@ -34,6 +34,11 @@ def loaded_bytes(folder: Path, quantization: Quantization, footprint: Footprint)
     return sizes
 
 
+def held_bytes(model: Any) -> int:
+    """What all of a loaded model's storages take."""
+    return sum(tensor.nbytes for _, tensor in _distinct(_stored(model)))
+
+
 def _stored(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of a model, and what bitsandbytes keeps beside it to unpack it."""
     for name, parameter in model.named_parameters():

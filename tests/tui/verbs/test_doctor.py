@@ -12,9 +12,10 @@ import pytest
 
 import engine
 from engine import GpuReading, MemoryReading, RamReading, machine_limits, values
+from engine.checkpoint.quantizers import Obstacle
 from tui import cli
 from tui.verbs import study
-from tui.verbs.checks import kernels, libraries, memory, places, speed, terminal
+from tui.verbs.checks import kernels, libraries, memory, places, quantizers, speed, terminal
 from tui.verbs.checks.finding import Finding, Status
 
 GIB = 2**30
@@ -292,3 +293,30 @@ def test_compilers_are_looked_for_on_the_path(monkeypatch: pytest.MonkeyPatch, t
         (tmp_path / name).write_text("")
         (tmp_path / name).chmod(0o755)
     assert str(tmp_path / "g++") in kernels.check_kernels()[0].found
+
+
+def state(method: str, lack: str = "", *versions: str, is_unpacked: bool = False) -> engine.QuantizerState:
+    found = Obstacle(lack, "`pip install it`") if lack else None
+    return engine.QuantizerState(method, versions, is_unpacked, found)
+
+
+def test_quantizers_that_work_and_common_ones_that_do_not_are_named() -> None:
+    findings = quantizers.judge(
+        [
+            state("bitsandbytes", "", "bitsandbytes 0.50"),
+            state("fp8", is_unpacked=True),
+            state("gptq", "gptqmodel"),
+            state("awq", "", "gptqmodel 5.0"),
+            state("hqq", "hqq"),
+        ]
+    )
+    assert [finding.name for finding in findings] == ["fp8", "gptq", "awq", "other formats"]
+    assert named(findings, "fp8").found.startswith("Unpacked while loading;")
+    assert named(findings, "gptq").status is Status.WARN
+    assert named(findings, "gptq").advice == "`pip install it`"
+    assert named(findings, "awq").found == "Loaded as it is stored by gptqmodel 5.0."
+    assert named(findings, "other formats").found.endswith("rare: hqq.")
+
+
+def test_this_machine_s_quantizers_are_judged_without_importing_one() -> None:
+    assert {"fp8", "mxfp4", "gptq"} <= {finding.name for finding in quantizers.check_quantizers()}

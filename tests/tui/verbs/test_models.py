@@ -89,3 +89,24 @@ def test_no_engine_is_started_for_a_list(
 ) -> None:
     monkeypatch.setattr("engine.process.EngineProcess.start", lambda _: pytest.fail("an engine was started"))
     assert listed(capsys)
+
+
+def test_a_check_names_what_is_wrong_among_all_that_was_looked_at(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders.truncated(shelf / "short")
+    assert cli.run(["models", "--check", "short"]) == 1
+    said = capsys.readouterr()
+    assert "vramble: model.safetensors is truncated" in said.err
+    assert any(line.startswith("fail  headers") for line in said.out.splitlines())
+    assert any(line.startswith("ok    class") for line in said.out.splitlines())
+
+
+def test_a_failed_check_as_json_is_one_document_with_an_error(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["models", "--check", "old", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert "pickle" in document["error"]["message"]
+    assert "vramble convert" in document["error"]["hint"]
+    assert {check["name"]: check["status"] for check in document["checks"]}["format"] == "fail"
