@@ -10,13 +10,15 @@ from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.files import DOWNLOAD_AGAIN, JsonObject, contained, open_plain, shown
 from engine.checkpoint.native import missing_library, native_class
+from engine.checkpoint.own_code import own_classes
 from engine.checkpoint.pickles import CONVERT, is_pickle_name, refuse_pickle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE
-from engine.errors import NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
+from engine.errors import NeedsConsent, NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
 
 _OTHER_FORMATS = (".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".mlpackage")
 _FOLDER_HINT = "Give the folder that holds config.json and the safetensors."
-_NATIVE_HINT = "vramble runs no code from a repository. Choose a model that transformers knows itself."
+_CONSENT_HINT = "The list of models (Ctrl+O) shows it before it runs; --trust-remote-code runs it unread."
+_NATIVE_HINT = "None of that code says how to write text with it. Choose a model that transformers knows itself."
 
 
 def list_folder(folder: Path) -> list[str]:
@@ -45,7 +47,8 @@ def require_native(folder: Path, config: JsonObject) -> str:
     """Transformers' own class that runs the checkpoint.
 
     Raises:
-        UnsafeCheckpoint: only the repository's own code would.
+        NeedsConsent: only the repository's own code would.
+        UnsafeCheckpoint: it would have to run code that cannot be loaded by its name.
         UnsupportedModel: nothing installed would.
     """
     model_type = str(config.get("model_type") or "")
@@ -55,6 +58,8 @@ def require_native(folder: Path, config: JsonObject) -> str:
         return own_class
     if code := find_code(folder):
         message = f"{shown(folder.name)} would have to run its own code: {named(code)}."
+        if own_classes(folder):
+            raise NeedsConsent(message, _CONSENT_HINT)
         raise UnsafeCheckpoint(message, _NATIVE_HINT)
     wanted = shown(architecture or model_type or "an architecture that it does not name")
     message = f"{shown(folder.name)} needs {wanted}, which writes no text or is unknown here."
@@ -128,12 +133,15 @@ def require_library(model: ModelConfig) -> None:
         raise UnsupportedModel(message, "Get the unquantized model and load it with nf4 or int8.")
 
 
-def remarks(folder: Path, names: list[str], model: ModelConfig) -> tuple[str, ...]:
+def remarks(
+    folder: Path, names: list[str], model: ModelConfig, *, runs_code: bool = False
+) -> tuple[str, ...]:
     """What refuses nothing and the person should know all the same."""
     code = find_code(folder)
     ignored = tuple(name for name in names if is_pickle_name(name))
     pairs = (
-        (code, f"It brings code, which is not run: {named(code)}."),
+        (code and not runs_code, f"It brings code, which is not run: {named(code)}."),
+        (runs_code, f"It runs code of its own, as was agreed to: {named(code)}."),
         (ignored, f"It brings pickles, which are not opened: {named(ignored)}."),
         (not model.has_chat_template, "It has no chat template; it may only continue text."),
         (not model.eos_token_ids, "It names no token that ends a reply; replies end at their limit."),

@@ -17,9 +17,10 @@ class Verdict(Value, frozen=True, kw_only=True):
         folder: the model's folder.
         config: of the language model.
         tensors: every tensor as stored.
-        native_class: transformers' own class that runs it.
+        native_class: the class that runs it: transformers' own, unless it `runs_code`.
         warnings: what the person should know before loading.
         is_on_disk: the tensors are read from headers; otherwise config.json alone describes them.
+        runs_code: the class is the repository's own, and the person agreed to that.
     """
 
     folder: Path
@@ -28,6 +29,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     native_class: str
     warnings: tuple[str, ...] = ()
     is_on_disk: bool = True
+    runs_code: bool = False
 
     @property
     def weight_bytes(self) -> int:

@@ -18,7 +18,7 @@ import torch
 from engine.backend import Cancelled, Emit
 from engine.checkpoint import Verdict, inspect_folder
 from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
-from engine.errors import DamagedCheckpoint, EngineError, NoModelLoaded
+from engine.errors import DamagedCheckpoint, EngineError, NeedsConsent, NoModelLoaded
 from engine.events import DryRunDone, Event, Inspected, LimitsMeasured, ModelLoaded, Planned, TurnFinished
 from engine.heap import reuse_freed_memory
 from engine.hf import failures
@@ -32,6 +32,7 @@ from engine.hf.measure import measured_limits
 from engine.hf.native.foundry import Foundry
 from engine.hf.native.library import Kernels
 from engine.hf.native.trial import Trial
+from engine.hf.own_code import OwnCode
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
@@ -58,6 +59,7 @@ class HFBackend:
         self._placed: PlacedModel | None = None
         self._lessons: Lessons | None = None
         self._offload_folder: Path | None = None
+        self._own: OwnCode | None = None
         reuse_freed_memory()
         # It warns of each layer of each token that int8 computes in float16, some hundred lines a token.
         logging.getLogger("bitsandbytes.autograd").setLevel(logging.ERROR)
@@ -108,12 +110,16 @@ class HFBackend:
     def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
         """Load a model in place of the one before; raise LoadCancelled when cancelled."""
         started = time.monotonic()
-        self.unload()
         torch.set_num_threads(self._threads)
         progress = Progress(emit, cancelled)
-        progress.begin(LoadStage.IMPORT)
         try:
-            return self._load(command, progress, started)
+            progress.begin(LoadStage.IMPORT)
+            verdict, own = _agreed(command)
+            self.unload()
+            self._own = own
+            return self._load(command, verdict, progress, started)
+        except NeedsConsent:
+            raise
         except EngineError:
             self.unload()
             raise
@@ -139,10 +145,14 @@ class HFBackend:
         if self._offload_folder is not None:
             shutil.rmtree(self._offload_folder, ignore_errors=True)
             self._offload_folder = None
+        if self._own is not None:
+            self._own.close()
+            self._own = None
         _give_back()
 
-    def _load(self, command: LoadModel, progress: Progress, started: float) -> ModelLoaded:
-        verdict = inspect_folder(command.model.folder)
+    def _load(
+        self, command: LoadModel, verdict: Verdict, progress: Progress, started: float
+    ) -> ModelLoaded:
         read_before = read_bytes_from_disk(os.getpid())
         placement = command.placement or _place(command)
         require_real_devices(placement)
@@ -151,8 +161,8 @@ class HFBackend:
             _require_room(placement, verdict, command.budgets)
         if any(layer.tier is Tier.DISK for layer in placement.layers):
             self._offload_folder = make_folder(placement.offload_folder or parent_folder(BudgetRequest()))
-        tokenizer = load_tokenizer(verdict.folder)
-        self._placed = placed = load_model(verdict, placement, self._offload_folder, progress)
+        tokenizer = load_tokenizer(verdict.folder, self._own)
+        self._placed = placed = load_model(verdict, placement, self._offload_folder, progress, self._own)
         runner = Runner(placed.model, placed.device)
         runner.pace.largest = placement.prefill_chunk
         runner.kv.foresee(placement.context_window)
@@ -183,6 +193,12 @@ class HFBackend:
         )
 
 
+def _agreed(command: LoadModel) -> tuple[Verdict, OwnCode | None]:
+    """Judge the folder, and import the code of its own that the person agreed to. Raises NeedsConsent."""
+    verdict = inspect_folder(command.model.folder, may_run_code=bool(command.trusted))
+    return verdict, OwnCode(verdict.folder, command.trusted) if verdict.runs_code else None
+
+
 def _place(command: PlanLoad | LoadModel, own: tuple[DeviceLedger, ...] = ()) -> Placement:
     return place(
         command.model.folder,
@@ -193,6 +209,7 @@ def _place(command: PlanLoad | LoadModel, own: tuple[DeviceLedger, ...] = ()) ->
         device_map=command.device_map,
         own=own,
         pid=os.getpid(),
+        may_run_code=isinstance(command, LoadModel) and bool(command.trusted),
     )
 
 

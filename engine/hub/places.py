@@ -99,6 +99,12 @@ def _huggingface(cache: Path) -> Iterator[ModelRef]:
             yield from _snapshots(repository, Hub.HUGGINGFACE, repo_id)
 
 
+def huggingface_snapshots() -> Iterator[ModelRef]:
+    """Every snapshot of the Hugging Face caches, whether it is a model or only code."""
+    for cache in huggingface_caches():
+        yield from _huggingface(cache)
+
+
 def _names(repository: Path, hub: Hub, snapshots: list[Path]) -> dict[str, str]:
     """The branches, tags and commits that snapshots were asked for by."""
     if len(snapshots) == 1 or hub is Hub.MODELSCOPE:
