@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.compilers import found_compilers, kernels_are_off
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
+    from engine.hub.code import CodeOrigin, code_of
     from engine.hub.download import Download, discard_download
     from engine.hub.repositories import parse_repository
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from engine.process import EngineProcess
 
 _LATE = {
+    "CodeOrigin": "engine.hub.code",
     "Download": "engine.hub.download",
     "Engine": "engine.engine",
     "EngineProcess": "engine.process",
@@ -46,6 +48,7 @@ _LATE = {
     "TrainingEstimate": "engine.plan.training",
     "TrainingKind": "engine.plan.training",
     "Verdict": "engine.checkpoint",
+    "code_of": "engine.hub.code",
     "discard_download": "engine.hub.download",
     "find_model": "engine.hub",
     "footprint_of": "engine.plan",
@@ -66,6 +69,7 @@ _LATE = {
 }
 
 __all__ = [
+    "CodeOrigin",
     "Download",
     "Engine",
     "EngineProcess",
@@ -80,6 +84,7 @@ __all__ = [
     "TrainingEstimate",
     "TrainingKind",
     "Verdict",
+    "code_of",
     "commands",
     "discard_download",
     "downloads",

@@ -70,6 +70,8 @@ class Bridge:
         self.reading: MemoryReading | None = None
         self.loaded: ModelLoaded | None = None
         self.wish: LoadModel | None = None
+        self.refused: LoadModel | None = None
+        self._wish_before: LoadModel | None = None
         self.loading = 0
         self.load_number = 0
         self.answering = 0
@@ -134,7 +136,7 @@ class Bridge:
         with self._lock:
             self._stop_looking()
             number = self._number()
-            self.wish = wish
+            self._wish_before, self.wish = self.wish, wish
             self.holdings.begin()
             self.loading = self.load_number = number
             self._submit(msgspec.structs.replace(wish, turn_id=number))
@@ -230,6 +232,9 @@ class Bridge:
                 self.loaded, self.loading, self.usage = event, 0, None
             case ModelUnloaded():
                 self._forget_model()
+            case Failed(turn_id=number, error="NeedsConsent") if number == self.loading:
+                self.refused, self.wish = self.wish, self._wish_before  # the model before is still loaded
+                self.loading = 0
             case Failed(turn_id=number) if number == self.loading:
                 self._forget_model()
                 self.loading = 0

@@ -14,6 +14,7 @@ from engine.checkpoint import read_tensors
 from engine.checkpoint.config import ModelConfig, parse_config
 from engine.checkpoint.files import contained, read_json, shown
 from engine.checkpoint.native import missing_library, native_class
+from engine.checkpoint.own_code import own_classes
 from engine.checkpoint.pickles import is_pickle_name
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE, read_header
 from engine.errors import CheckpointError, NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
@@ -37,6 +38,7 @@ class LocalModel(Value, frozen=True, kw_only=True):
         context_window: the longest one it was made for; 0 where unknown.
         modified_at: seconds since the epoch.
         problem: why it cannot be loaded; empty when nothing is known to be wrong.
+        runs_code: only code that the repository brings runs it, after the person has agreed.
     """
 
     ref: ModelRef
@@ -46,6 +48,7 @@ class LocalModel(Value, frozen=True, kw_only=True):
     context_window: int = 0
     modified_at: float = 0.0
     problem: str = ""
+    runs_code: bool = False
 
 
 class _Files(NamedTuple):
@@ -89,10 +92,18 @@ def _look(ref: ModelRef) -> LocalModel:
         context_window=config.context_window,
     )
     try:
-        _refuse(ref.folder, config, files)
+        runs_code = _needs_code(ref.folder, config)
+        _refuse(ref.folder, config, files, is_runnable=runs_code is not None)
     except CheckpointError as error:
         return msgspec.structs.replace(described, problem=error.message)
-    return described
+    return msgspec.structs.replace(described, runs_code=bool(runs_code))
+
+
+def _needs_code(folder: Path, config: ModelConfig) -> bool | None:
+    """Only the repository's own code runs it; None where that does not either. Raises CheckpointError."""
+    if native_class(config.model_type, config.architecture):
+        return False
+    return True if own_classes(folder) else None
 
 
 def _weight_files(folder: Path) -> _Files:
@@ -123,13 +134,13 @@ def _format(config: ModelConfig, files: _Files) -> str:
     return f"{shown(config.quantization)}{bits}"
 
 
-def _refuse(folder: Path, config: ModelConfig, files: _Files) -> None:
+def _refuse(folder: Path, config: ModelConfig, files: _Files, *, is_runnable: bool) -> None:
     """Raise what is wrong as far as it can be told without reading headers."""
     if not files.safetensors:
         if files.pickles:
             raise UnsafeCheckpoint("It has only pickles, which could run any code.")
         raise NotACheckpoint("It holds no safetensors.")
-    if not native_class(config.model_type, config.architecture):
+    if not is_runnable:
         raise UnsupportedModel(f"{shown(config.architecture or config.model_type)} cannot be run here.")
     library = missing_library(config.quantization) if config.quantization else None
     if library:
