@@ -232,12 +232,8 @@ class Bridge:
                 self.loaded, self.loading, self.usage = event, 0, None
             case ModelUnloaded():
                 self._forget_model()
-            case Failed(turn_id=number, error="NeedsConsent") if number == self.loading:
-                self.refused, self.wish = self.wish, self._wish_before  # the model before is still loaded
-                self.loading = 0
             case Failed(turn_id=number) if number == self.loading:
-                self._forget_model()
-                self.loading = 0
+                self._load_failed(event)
             case TurnFinished(turn_id=number) if number == self.answering:
                 self.answering, self.usage = 0, event.usage
             case MemoryLedger():
@@ -248,6 +244,13 @@ class Bridge:
                 self._reload()
             case _:
                 pass
+
+    def _load_failed(self, event: Failed) -> None:
+        self.loading = 0
+        if event.error == "NeedsConsent":  # the model before is still loaded
+            self.refused, self.wish = self.wish, self._wish_before
+        else:
+            self._forget_model()
 
     def _forget_model(self) -> None:
         self.loaded = None

@@ -79,7 +79,9 @@ def review_of(origin: CodeOrigin, model: str, consents: Consents) -> CodeReview:
     shown_first = (FileState.CHANGED, FileState.NEW, FileState.GONE, FileState.UNSEEN, FileState.SAME)
     return CodeReview(
         model=safe_line(model),
-        repository=safe_line(origin.repository.replace(":", " · ", 1) if origin.revision else origin.repository),
+        repository=safe_line(
+            origin.repository.replace(":", " · ", 1) if origin.revision else origin.repository
+        ),
         revision=safe_line(origin.revision[:_COMMIT_SHOWN]),
         is_foreign=origin.is_foreign,
         agreed_at=last.agreed_at if last else None,

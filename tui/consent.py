@@ -44,7 +44,9 @@ class Consent:
         except (EngineError, FolderError) as error:
             self._chat.screen.banner.show(error.message, error.hint)
         except OSError as error:
-            self._chat.screen.banner.show(f"The consent cannot be kept: {error.strerror}.", "Free some space.")
+            self._chat.screen.banner.show(
+                f"The consent cannot be kept: {error.strerror}.", "Free some space."
+            )
 
     def _code_of(self, wish: LoadModel) -> tuple[CodeOrigin, ...]:
         from engine import code_of

@@ -18,7 +18,9 @@ from engine.errors import NeedsConsent, NotACheckpoint, UnsafeCheckpoint, Unsupp
 _OTHER_FORMATS = (".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".mlpackage")
 _FOLDER_HINT = "Give the folder that holds config.json and the safetensors."
 _CONSENT_HINT = "The list of models (Ctrl+O) shows it before it runs; --trust-remote-code runs it unread."
-_NATIVE_HINT = "None of that code says how to write text with it. Choose a model that transformers knows itself."
+_NATIVE_HINT = (
+    "None of that code says how to write text with it. Choose a model that transformers knows itself."
+)
 
 
 def list_folder(folder: Path) -> list[str]:

@@ -150,9 +150,7 @@ class HFBackend:
             self._own = None
         _give_back()
 
-    def _load(
-        self, command: LoadModel, verdict: Verdict, progress: Progress, started: float
-    ) -> ModelLoaded:
+    def _load(self, command: LoadModel, verdict: Verdict, progress: Progress, started: float) -> ModelLoaded:
         read_before = read_bytes_from_disk(os.getpid())
         placement = command.placement or _place(command)
         require_real_devices(placement)

@@ -86,7 +86,10 @@ class OwnCode(MetaPathFinder):
         shutil.rmtree(self._copy, ignore_errors=True)
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002 - as importlib calls it
+        target: ModuleType | None = None,  # noqa: ARG002 - likewise
     ) -> ModuleSpec | None:
         """Find the packages of the copies and the modules in them; nothing else."""
         packages = {self._package, *self._names.values()}

@@ -1,4 +1,4 @@
-"""The code that loading a model would run, by the repositories that bring it, as far as they are on this disk."""
+"""The code that loading a model would run, by the repositories that bring it, found on this disk alone."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def _foreign(repository: str) -> CodeOrigin:
         if ref.repo_id == repository:
             return _origin(ref, read_sources(ref.folder, repository), is_foreign=True)
     message = f"It would run code of another repository, {shown(repository)}, which is not on this disk."
-    raise UnsafeCheckpoint(message, f"`hf download {shown(repository)}` gets it; vramble loads no code from a hub.")
+    raise UnsafeCheckpoint(
+        message, f"`hf download {shown(repository)}` gets it; vramble loads no code from a hub."
+    )
 
 
 def _origin(ref: ModelRef, sources: tuple[SourceFile, ...], *, is_foreign: bool) -> CodeOrigin:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
 _KEYS = "F8 agree and run · Up/Down read · Left/Right file · Esc refuse"
-_KEYS_CHANGED = "F8 agree and run · Up/Down read · Left/Right file · d whole file · Esc refuse"
+_KEYS_CHANGED = "F8 agree and run · Up/Down read · Left/Right file · d whole · Esc refuse"
 _KEYS_WHOLE = "F8 agree and run · Up/Down read · Left/Right file · d changes · Esc refuse"
 _NOT_ENTER = "Enter agrees to nothing: F8 does, and Esc refuses."
 _WARNING = (
@@ -65,7 +65,7 @@ class ConsentScreen(Dialog[bool]):
     def compose(self) -> ComposeResult:
         """What it is, its files, what they say."""
         with self.frame(f"code that {self._review.model} brings", _KEYS):
-            yield RowView(id="about")
+            yield _About(self._review, self._clock())
             with Container(id="body"):
                 yield ChoiceList(id="list")
                 yield SourceView(id="source")
@@ -77,12 +77,6 @@ class ConsentScreen(Dialog[bool]):
         files_list = self.query_one(ChoiceList)
         files_list.can_focus = False
         files_list.show([partial(_row, file) for file in files])
-
-    def on_resize(self) -> None:
-        """Say what it is at this width."""
-        about = self.query_one("#about", RowView)
-        width = about.content_size.width or self.size.width - 8
-        about.show_rows(about_rows(self._review, width, self._clock()))
 
     @property
     def _file(self) -> ReviewedFile | None:
@@ -126,6 +120,19 @@ class ConsentScreen(Dialog[bool]):
         self.dismiss(False)
 
 
+class _About(RowView):
+    """The rows above the files, laid out for their width."""
+
+    def __init__(self, review: CodeReview, now: float) -> None:
+        super().__init__(id="about")
+        self._review = review
+        self._now = now
+
+    def rows_at(self, width: int) -> list[Row]:
+        """All of them."""
+        return about_rows(self._review, width, self._now)
+
+
 def about_rows(review: CodeReview, width: int, now: float) -> list[Row]:
     """What would run, whose it is, and what the person said of it before."""
     commit = f" · commit {review.revision}" if review.revision else ""
@@ -138,7 +145,9 @@ def about_rows(review: CodeReview, width: int, now: float) -> list[Row]:
     if review.is_foreign:
         pairs.append(("why", f"{review.model} has its code in this other repository.", "warning"))
     if review.agreed_at is not None:
-        pairs.append(("agreed", f"{format_age(now - review.agreed_at)} ago; {_changed(review)} since.", "warning"))
+        pairs.append(
+            ("agreed", f"{format_age(now - review.agreed_at)} ago; {_changed(review)} since.", "warning")
+        )
     rows = [
         padded((Span(label.ljust(_LABEL), "muted"), Span(safe_line(text), ink)), width)
         for label, text, ink in pairs
@@ -163,5 +172,5 @@ def _row(file: ReviewedFile, width: int) -> Row:
     """A name, and what stands beside it: its state, or the beginning of its hash."""
     ink = _STATE_INKS.get(file.state, "muted")
     told = f" ⟨{file.hidden}⟩" if file.hidden else ""
-    state = Span(f"{told} {file.state or file.sha256[:_SHOWN_DIGITS // 2]}", "warning" if told else ink)
+    state = Span(f"{told} {file.state or file.sha256[: _SHOWN_DIGITS // 2]}", "warning" if told else ink)
     return spread((Span(file.name),), (state,), width)

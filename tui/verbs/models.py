@@ -118,7 +118,7 @@ def fits_phrase(placement: values.Placement) -> str:
 
 
 def _row(judged: Judged) -> list[str]:
-    model, placement = judged.model, judged.placement
+    model = judged.model
     return [
         model.ref.name,
         format_size(model.weight_bytes),

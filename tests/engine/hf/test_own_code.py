@@ -138,7 +138,7 @@ def test_the_copy_and_the_modules_are_gone_with_the_model(tmp_path: Path, own_ca
     folder = own_code.make(tmp_path / "strange")
     backend = HFBackend()
     load(folder, agreed(folder), backend)
-    copies = [path for path in own_cache.rglob("*.py")]
+    copies = list(own_cache.rglob("*.py"))
     assert {path.name for path in copies} == {"configuration_strange.py", "modeling_strange.py"}
     assert {path.parent.stat().st_mode & 0o777 for path in copies} == {0o700}
     backend.unload()

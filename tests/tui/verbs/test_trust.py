@@ -12,6 +12,7 @@ import pytest
 from engine.errors import EngineError, NeedsConsent
 from tests.tui.verbs import code_folders
 from tui import cli
+from tui.options import ChatOptions
 from tui.settings import Settings
 from tui.verbs import chat
 from tui.verbs.usage import Parser
@@ -54,7 +55,7 @@ def test_a_model_without_code_needs_no_flag_and_nothing_is_said(
     assert "Running code" not in capsys.readouterr().err
 
 
-def options(*words: str) -> chat.ChatOptions:
+def options(*words: str) -> ChatOptions:
     parser = Parser(prog="vramble")
     chat.add_arguments(parser)
     return chat.options_of(parser.parse_args(words), Settings())
