@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import math
 import os
 import shutil
 import time
@@ -46,6 +47,8 @@ from engine.ram import read_bytes_from_disk
 from engine.values import BudgetRequest, DeviceLedger, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
+ABSURD_LOGIT = 1e9
+"""Far beyond what any model computes, and what weights with a flipped exponent bit do."""
 WORTH_WAITING_BYTES = 64 << 20
 """A smaller model is quick by torch, too: it is not held up while kernels are compiled for the first time."""
 
@@ -226,11 +229,17 @@ def _lessons(verdict: Verdict, placement: Placement) -> Lessons | None:
 
 
 def _warm_up(runner: Runner, tokenizer: TextTokenizer, trial: Trial | None) -> None:
-    """Compute a few tokens; raises DamagedCheckpoint where the weights give no numbers."""
+    """Compute a few tokens; raises DamagedCheckpoint where no model's weights give such numbers."""
     known = [token_id for token_id in sorted(set(tokenizer.get_vocab().values())) if token_id]
     logits = runner.warm_up(known[:WARM_UP_TOKENS], trial)
-    if bool(torch.isnan(logits).any()):
+    worst, best = (float(figure) for figure in logits.float().aminmax())
+    if math.isnan(best):
         raise DamagedCheckpoint("The weights compute no numbers (NaN).", "Download the model again.")
+    if abs(best) > ABSURD_LOGIT:
+        raise DamagedCheckpoint(f"The weights compute absurd numbers ({best:.0e}).", "Download the model again.")
+    if best == worst and logits.shape[-1] > 1:
+        message = "The weights compute the same for every token: some of them are empty."
+        raise DamagedCheckpoint(message, "Download the model again.")
 
 
 def _give_back() -> None:

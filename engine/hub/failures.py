@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def explained(error: BaseException, repository: Repository) -> EngineError:
             return cause
         if isinstance(cause, OSError) and cause.errno in _FULL:
             return DiskFull("The disk is full.", f"Free some space. {_RESUMES}")
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _untrusted(repository)
     for cause in causes:
         names = {kind.__name__ for kind in type(cause).__mro__}
         for known, explain in _KNOWN:
@@ -108,6 +111,12 @@ def _offline(repository: Repository) -> HubUnreachable:
 def _unreachable(repository: Repository) -> HubUnreachable:
     message = f"{HUB_NAMES[repository.hub]} cannot be reached, or went silent."
     hint = f"Check the network and the proxy (HTTPS_PROXY), or set a mirror ({_MIRROR[repository.hub]})."
+    return HubUnreachable(message, f"{hint} {_RESUMES}")
+
+
+def _untrusted(repository: Repository) -> HubUnreachable:
+    message = f"{HUB_NAMES[repository.hub]} shows a certificate that nobody known here vouches for."
+    hint = "If a proxy of yours inspects TLS, name its certificates in SSL_CERT_FILE and REQUESTS_CA_BUNDLE."
     return HubUnreachable(message, f"{hint} {_RESUMES}")
 
 
