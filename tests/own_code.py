@@ -73,6 +73,16 @@ class StrangeForCausalLM(PreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(logits=self.lm_head(hidden), past_key_values=past_key_values)
 '''
 
+TOKENIZATION = '''
+"""A strange model's tokenizer."""
+
+from transformers import PreTrainedTokenizerFast
+
+
+class StrangeTokenizer(PreTrainedTokenizerFast):
+    is_strange = True
+'''
+
 WIDTH, LAYERS = 32, 2
 
 
@@ -121,6 +131,14 @@ def write_code(folder: Path, proof: Path | None = None) -> None:
     before = mark(proof) if proof else ""
     (folder / "configuration_strange.py").write_text(before + CONFIGURATION)
     (folder / "modeling_strange.py").write_text(before + MODELING)
+
+
+def give_tokenizer(folder: Path) -> None:
+    """Let the repository bring the tokenizer's class, too, as (slow, fast)."""
+    (folder / "tokenization_strange.py").write_text(TOKENIZATION)
+    said = json.loads((folder / "tokenizer_config.json").read_text())
+    said |= {"auto_map": {"AutoTokenizer": [None, "tokenization_strange.StrangeTokenizer"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(said | {"tokenizer_class": "StrangeTokenizer"}))
 
 
 def _weights(folder: Path, words: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from engine.checkpoint.adapter import ADAPTER_CONFIG, read_adapter
 from engine.checkpoint.code import find_code, named
 from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.fields import Fields
@@ -101,9 +102,8 @@ def refuse_other_formats(folder: Path, names: list[str]) -> None:
     """
     pickles = tuple(name for name in names if is_pickle_name(name))
     others = tuple(name for name in names if name.lower().endswith(_OTHER_FORMATS))
-    if "adapter_config.json" in names:
-        message = f"{shown(folder.name)} is an adapter for another model, not a model."
-        raise UnsupportedModel(message, "Merge it into its base model, and load that.")
+    if ADAPTER_CONFIG in names:
+        raise read_adapter(folder).refusal(folder.name)
     if others:
         message = f"{shown(folder.name)} holds {named(others)}, and vramble reads safetensors."
         raise UnsupportedModel(message, "Get the same model as safetensors from its hub.")
@@ -143,6 +143,7 @@ def remarks(
     ignored = tuple(name for name in names if is_pickle_name(name))
     pairs = (
         (code and not runs_code, f"It brings code, which is not run: {named(code)}."),
+        (ADAPTER_CONFIG in names, "An adapter lies beside the model, and is not applied."),
         (runs_code, f"It runs code of its own, as was agreed to: {named(code)}."),
         (ignored, f"It brings pickles, which are not opened: {named(ignored)}."),
         (not model.has_chat_template, "It has no chat template; it may only continue text."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.checkpoint.adapter import refuse_adapter_beside_model
 from engine.checkpoint.code import refuse_kernels
 from engine.checkpoint.config import read_config
 from engine.checkpoint.consistency import check_consistency
@@ -42,6 +43,7 @@ def inspect_folder(folder: Path, *, may_run_code: bool = False) -> Verdict:
     own_class, runs_code = _class_of(folder, config, may_run_code=may_run_code)
     require_weights(folder, names)
     refuse_own_weights_file(folder, config)
+    refuse_adapter_beside_model(folder)
     model = read_config(folder)
     require_library(model)
     tensors = read_tensors(folder)

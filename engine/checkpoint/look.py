@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from engine.checkpoint.adapter import refuse_adapter_beside_model
 from engine.checkpoint.code import refuse_kernels
 from engine.checkpoint.config import ModelConfig, read_config
 from engine.checkpoint.consistency import check_consistency
@@ -99,6 +100,7 @@ def _obstacles(folder: Path, names: list[str], config: JsonObject, model: ModelC
         lambda: require_native(folder, config),
         lambda: None if has_weights(names) else refuse_other_formats(folder, names),
         lambda: refuse_own_weights_file(folder, config),
+        lambda: refuse_adapter_beside_model(folder),
         lambda: require_library(model),
     )
     for gate in gates:

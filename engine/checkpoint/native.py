@@ -54,6 +54,11 @@ def missing_library(quantization_method: str) -> str | None:
     return None if _source_folder(library.partition(".")[0]) else library
 
 
+def is_installed(package: str) -> bool:
+    """A package is there, found without importing it."""
+    return _source_folder(package) is not None
+
+
 def _source_folder(package: str) -> Path | None:
     if not package.isidentifier():
         return None

@@ -236,7 +236,9 @@ def _warm_up(runner: Runner, tokenizer: TextTokenizer, trial: Trial | None) -> N
     if math.isnan(best):
         raise DamagedCheckpoint("The weights compute no numbers (NaN).", "Download the model again.")
     if abs(best) > ABSURD_LOGIT:
-        raise DamagedCheckpoint(f"The weights compute absurd numbers ({best:.0e}).", "Download the model again.")
+        raise DamagedCheckpoint(
+            f"The weights compute absurd numbers ({best:.0e}).", "Download the model again."
+        )
     if best == worst and logits.shape[-1] > 1:
         message = "The weights compute the same for every token: some of them are empty."
         raise DamagedCheckpoint(message, "Download the model again.")

@@ -111,9 +111,9 @@ def load_tokenizer(folder: Path, own: OwnCode | None = None) -> TextTokenizer:
         DamagedCheckpoint: there is none, or it cannot be read.
     """
     try:
-        arguments = {"config": own.config.from_pretrained(folder, local_files_only=True)} if own else {}
-        loads = own.tokenizer if own else AutoTokenizer
-        tokenizer: TextTokenizer = loads.from_pretrained(folder, **LOCAL, **arguments)
+        tokenizer: TextTokenizer = (
+            AutoTokenizer.from_pretrained(folder, **LOCAL) if own is None else own.load_tokenizer(folder)
+        )
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         line = str(error).strip().partition("\n")[0]
         raise DamagedCheckpoint(

@@ -85,6 +85,15 @@ class OwnCode(MetaPathFinder):
             del sys.modules[name]
         shutil.rmtree(self._copy, ignore_errors=True)
 
+    def load_tokenizer(self, folder: Path) -> Any:  # noqa: ANN401 - of a class that nobody here knows
+        """Load the tokenizer by the repository's class, or by transformers' own where it brings none."""
+        if self.tokenizer is not AutoTokenizer:
+            return self.tokenizer.from_pretrained(folder, local_files_only=True)
+        config = self.config.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            folder, config=config, trust_remote_code=False, local_files_only=True
+        )
+
     def find_spec(
         self,
         fullname: str,

@@ -35,12 +35,8 @@ def explained(error: BaseException, repository: Repository) -> EngineError:
     """The error that a person is told of: the first in the chain of causes that is known."""
     causes = list(_chain(error))
     for cause in causes:
-        if isinstance(cause, EngineError):
-            return cause
-        if isinstance(cause, OSError) and cause.errno in _FULL:
-            return DiskFull("The disk is full.", f"Free some space. {_RESUMES}")
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return _untrusted(repository)
+        if (clear := _clear(cause, repository)) is not None:
+            return clear
     for cause in causes:
         names = {kind.__name__ for kind in type(cause).__mro__}
         for known, explain in _KNOWN:
@@ -49,6 +45,17 @@ def explained(error: BaseException, repository: Repository) -> EngineError:
         if (status := _status(cause)) is not None:
             return _by_status(status, repository)
     return _unexpected(error, causes)
+
+
+def _clear(cause: BaseException, repository: Repository) -> EngineError | None:
+    """What needs no library to be understood, however deep in the chain it is."""
+    if isinstance(cause, EngineError):
+        return cause
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _untrusted(repository)
+    if isinstance(cause, OSError) and cause.errno in _FULL:
+        return DiskFull("The disk is full.", f"Free some space. {_RESUMES}")
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.checkpoint import read_tensors
+from engine.checkpoint.adapter import has_adapter, read_adapter
 from engine.checkpoint.config import ModelConfig, parse_config
 from engine.checkpoint.files import contained, read_json, shown
 from engine.checkpoint.native import missing_library, native_class
@@ -81,6 +82,8 @@ def _look(ref: ModelRef) -> LocalModel:
     files = _weight_files(ref.folder)
     sizes = files.safetensors or files.pickles
     found = LocalModel(ref=ref, weight_bytes=sum(sizes.values()), modified_at=_modified(ref.folder))
+    if has_adapter(ref.folder) and not os.path.lexists(ref.folder / "config.json"):
+        return _adapter(found)
     try:
         config = parse_config(read_json(ref.folder, "config.json"), {}, {}, has_template=False)
     except CheckpointError as error:
@@ -97,6 +100,15 @@ def _look(ref: ModelRef) -> LocalModel:
     except CheckpointError as error:
         return msgspec.structs.replace(described, problem=error.message)
     return msgspec.structs.replace(described, runs_code=bool(runs_code))
+
+
+def _adapter(found: LocalModel) -> LocalModel:
+    try:
+        adapter = read_adapter(found.ref.folder)
+    except CheckpointError as error:
+        return msgspec.structs.replace(found, problem=error.message)
+    refusal = str(adapter.refusal(found.ref.name))
+    return msgspec.structs.replace(found, format=adapter.format, problem=refusal)
 
 
 def _needs_code(folder: Path, config: ModelConfig) -> bool | None:

@@ -68,6 +68,15 @@ def test_it_computes_what_its_class_computes_by_itself(tmp_path: Path) -> None:
     talk.backend.unload()
 
 
+def test_a_tokenizer_of_its_own_is_loaded_too(tmp_path: Path) -> None:
+    folder = own_code.make(tmp_path / "strange")
+    own_code.give_tokenizer(folder)
+    talk = Talk(folder, trusted=agreed(folder))
+    assert talk.inner.tokenizer.is_strange
+    assert talk.ask("Why?").text
+    talk.backend.unload()
+
+
 @pytest.mark.parametrize("change", ["one byte", "one more file", "one file less"])
 def test_check_25_code_that_changed_after_the_yes_does_not_run(tmp_path: Path, change: str) -> None:
     proof = tmp_path / "proof"

@@ -73,7 +73,7 @@ def test_check_41_a_hub_that_knows_no_ranges_sends_the_file_anew(address: str, h
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_check_41_a_hub_that_refuses_the_rest_of_a_file_mixes_nothing(address: str, hubs: StubHubs) -> None:
-    """416: what was fetched before may be of another file, so the file comes anew, now or with the next try."""
+    """416: what is here may be of another file, so the file comes anew, now or with the next try."""
     hubs.add(REPO, repository(600_000))
     hubs.cuts[SHARDS[0]] = 1
     hubs.refused_ranges = 1
