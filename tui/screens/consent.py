@@ -95,7 +95,7 @@ class ConsentScreen(Dialog[bool]):
         shows_changes = bool(file.changes) and not self._is_whole
         self.query_one(SourceView).show(file.changes if shows_changes else file.lines)
         self.show_keys(_KEYS_CHANGED if shows_changes else _KEYS_WHOLE if file.changes else _KEYS)
-        hidden = f"{file.hidden} characters of {file.name} cannot be seen; they stand as ⟨U+…⟩."
+        hidden = f"{_counted(file.hidden, 'character')} of {file.name} cannot be seen: look for ⟨U+…⟩."
         self.query_one(Line).say(hidden if file.hidden else "", is_warning=True)
 
     def action_file(self, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,68 @@ def test_check_25_a_copy_that_is_changed_is_not_compiled(
     monkeypatch.setattr(hf_own_code.OwnCode, "_keep", keep_and_change)
     with pytest.raises(EngineError, match="changed after it was copied"):
         load(folder, agreed(folder))
+    assert not proof.exists()
+
+
+AUTO_MAPS = {
+    "config.json": ("AutoConfig", "AutoModelForCausalLM", "AutoModel"),
+    "tokenizer_config.json": ("AutoTokenizer", "AutoProcessor"),
+    "generation_config.json": (),
+    "processor_config.json": ("AutoProcessor",),
+    "preprocessor_config.json": ("AutoImageProcessor",),
+    "configuration.json": (),
+}
+ASKING = {
+    "custom_generate": "evil/repo",
+    "plugins": ["evil"],
+    "allow_remote": True,
+    "trust_remote_code": True,
+}
+
+
+STARTED = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+
+
+def with_every_trap(folder: Path, proof: Path) -> Path:
+    """A model that transformers knows, whose every config asks for code all the same."""
+    for name, classes in AUTO_MAPS.items():
+        file = folder / name
+        said = json.loads(file.read_text()) if file.exists() else {}
+        auto_map = {each: ["trap.Trap", "trap.Trap"] if "Token" in each else "trap.Trap" for each in classes}
+        file.write_text(json.dumps({**said, **ASKING, "auto_map": auto_map}))
+    (folder / "custom_generate").mkdir()
+    for name in ("trap.py", "__init__.py", "ms_wrapper.py", "setup.py", "custom_generate/generate.py"):
+        (folder / name).write_text(own_code.mark(proof) + "class Trap: pass\n")
+    (folder / "requirements.txt").write_text("evil==1\n")
+    (folder / "evil.pth").write_text(f"import os; os.system('touch {proof}')\n")
+    return folder
+
+
+def test_check_25_a_model_that_needs_no_code_chats_and_runs_none_of_what_its_configs_ask_for(
+    tmp_path: Path,
+) -> None:
+    proof = tmp_path / "proof"
+    folder = with_every_trap(tiny_models.make("llama", tmp_path), proof)
+    files = {str(path) for path in folder.rglob("*.py")}
+    seen: list[str] = []
+    listens = True
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        # Kernels of ours are compiled by a process; none may be of the repository, or fetch a package.
+        is_suspect = str(folder) in repr(arguments) or "pip" in repr(arguments)
+        if listens and (event == "builtins.input" or (event in STARTED and is_suspect)):
+            seen.append(f"{event} {arguments!r}")
+        if listens and event == "open" and str(arguments[0]) in files:
+            seen.append(f"opened {arguments[0]}")
+
+    sys.addaudithook(hook)
+    talk = Talk(folder)
+    said = talk.ask("Why?")
+    listens = False
+    assert said.finished.finish_reason is not FinishReason.FAILED
+    assert talk.loaded.architecture == "LlamaForCausalLM"
+    talk.backend.unload()
+    assert seen == []
     assert not proof.exists()
 
 
