@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.conversion import Converted, ConvertProgress, Pickles, convert_pickles, pickles_of
     from engine.engine import Engine
     from engine.hub import LocalModel, find_model, list_models
+    from engine.hub.code import CodeOrigin, code_of
     from engine.hub.download import Download, discard_download
     from engine.hub.repositories import parse_repository
     from engine.memory import GpuReading, MemoryMonitor, MemoryReading, RamReading, read_memory
@@ -38,6 +39,7 @@ _LATE = {
     "Check": "engine.checkpoint.examine",
     "ConvertProgress": "engine.conversion",
     "Converted": "engine.conversion",
+    "CodeOrigin": "engine.hub.code",
     "Download": "engine.hub.download",
     "Engine": "engine.engine",
     "EngineProcess": "engine.process",
@@ -55,6 +57,7 @@ _LATE = {
     "TrainingKind": "engine.plan.training",
     "Verdict": "engine.checkpoint",
     "convert_pickles": "engine.conversion",
+    "code_of": "engine.hub.code",
     "discard_download": "engine.hub.download",
     "examine": "engine.checkpoint.examine",
     "find_model": "engine.hub",
@@ -79,6 +82,7 @@ _LATE = {
 
 __all__ = [
     "Check",
+    "CodeOrigin",
     "ConvertProgress",
     "Converted",
     "Download",
@@ -97,6 +101,7 @@ __all__ = [
     "TrainingEstimate",
     "TrainingKind",
     "Verdict",
+    "code_of",
     "commands",
     "convert_pickles",
     "discard_download",

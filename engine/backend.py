@@ -36,7 +36,7 @@ class Backend(Protocol):
     def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
         """Load a model in place of the one before, which is gone even where this fails.
 
-        Raises LoadCancelled when cancelled.
+        Raises LoadCancelled when cancelled, and NeedsConsent, which alone leaves the one before loaded.
         """
 
     def generate(self, command: Generate, cancelled: Cancelled) -> Iterator[Event]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from engine.values import (
     BudgetRequest,
     ChatMessage,
+    CodeFile,
     ModelRef,
     Placement,
     Quantization,
@@ -81,6 +82,7 @@ class LoadModel(Command, frozen=True, kw_only=True):
         budgets: what the person allows.
         strategy: how to choose among the ways that fit.
         device_map: (module, device) pairs of the `custom` strategy, as the person wrote them.
+        trusted: every file of the repository's own code that the person agreed to run; no other runs.
     """
 
     model: ModelRef
@@ -90,6 +92,7 @@ class LoadModel(Command, frozen=True, kw_only=True):
     budgets: BudgetRequest = BudgetRequest()
     strategy: Strategy = Strategy.AUTO
     device_map: tuple[tuple[str, str], ...] = ()
+    trusted: tuple[CodeFile, ...] = ()
 
 
 class Generate(Command, frozen=True, kw_only=True):

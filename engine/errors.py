@@ -5,6 +5,7 @@ EngineError
 │   ├── NotACheckpoint       no config.json, or nothing that holds weights
 │   ├── DamagedCheckpoint    truncated, malformed, missing or escaping files
 │   ├── UnsafeCheckpoint     pickles, or code that would have to run
+│   │   └── NeedsConsent     its own code could run, and the person has not agreed to these files
 │   └── UnsupportedModel     a known shape that this version cannot run
 ├── UnknownModel             a name that nothing on this machine answers to
 ├── DownloadError            a model could not be fetched from its hub
@@ -66,6 +67,10 @@ class DamagedCheckpoint(CheckpointError):
 
 class UnsafeCheckpoint(CheckpointError):
     """Loading would have to unpickle, or run code that the repository brought."""
+
+
+class NeedsConsent(UnsafeCheckpoint):
+    """The repository's own code would have to run, and the person has not agreed to it as it is now."""
 
 
 class UnsupportedModel(CheckpointError):

@@ -80,6 +80,7 @@ class Load(Value, frozen=True, kw_only=True):
         layers: how many the placement shows.
         context_window: in tokens, where the command does not say.
         architecture: the class it claims to run.
+        needs_consent: models bring code, and load only with files that the person agreed to.
         fault: what goes wrong on the way.
     """
 
@@ -90,6 +91,7 @@ class Load(Value, frozen=True, kw_only=True):
     layers: int = 16
     context_window: int = 8192
     architecture: str = "ScriptedForCausalLM"
+    needs_consent: bool = False
     fault: Fault | None = None
 
 

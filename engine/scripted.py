@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.backend import Cancelled, Emit
 from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
-from engine.errors import LoadCancelled, NoModelLoaded, UnsupportedModel
+from engine.errors import LoadCancelled, NeedsConsent, NoModelLoaded, UnsupportedModel
 from engine.events import (
     ContextFull,
     DryRunDone,
@@ -92,6 +92,8 @@ class ScriptedBackend:
 
     def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
         """Report the scripted steps, then a model."""
+        if self._script.needs_consent and not command.trusted:
+            raise NeedsConsent("It would have to run its own code.", "Look at it first.")
         self.unload()
         began = time.monotonic()
         for step in range(self._script.steps):

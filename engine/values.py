@@ -31,6 +31,7 @@ __all__ = [
     "BuiltTensor",
     "CacheGrowth",
     "ChatMessage",
+    "CodeFile",
     "DeviceLedger",
     "DevicePlan",
     "FinishReason",
@@ -103,6 +104,20 @@ class ModelRef(Value, frozen=True, kw_only=True):
     hub: Hub | None = None
     repo_id: str = ""
     revision: str = ""
+
+
+class CodeFile(Value, frozen=True, kw_only=True):
+    """One file of a repository's own code, known by its content.
+
+    Attributes:
+        name: in its folder ("modeling_x.py").
+        sha256: of its bytes, in hexadecimal.
+        repository: owner/name where another repository than the model's brings it; empty otherwise.
+    """
+
+    name: str
+    sha256: str
+    repository: str = ""
 
 
 class ChatMessage(Value, frozen=True, kw_only=True):

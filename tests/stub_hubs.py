@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 from collections import Counter
@@ -41,6 +42,12 @@ class StubHubs:
     """How many times a file is sent with a flipped byte."""
     cuts: Counter[str] = field(default_factory=Counter)
     """How many times a file is cut in its middle."""
+    hangs: Counter[str] = field(default_factory=Counter)
+    """How many times a file stops in its middle, while its connection stays open."""
+    refused_ranges: int = 0
+    """How many requests for the rest of a file are answered with 416."""
+    certificate: Path | None = None
+    """With its key in the same file: both hubs speak TLS, and nobody vouches for them."""
     statuses: list[int] = field(default_factory=list)
     """Answered in turn, instead of what was asked for."""
     claimed_sizes: dict[str, int] = field(default_factory=dict)
@@ -59,6 +66,11 @@ class StubHubs:
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"hubs": self})
         self._server = _Server(("127.0.0.1", 0), handler)
+        self._is_over = threading.Event()
+        if self.certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
@@ -69,6 +81,7 @@ class StubHubs:
         self.close()
 
     def close(self) -> None:
+        self._is_over.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -87,7 +100,7 @@ class StubHubs:
 
     def environment(self, folder: Path) -> dict[str, str]:
         """What leads the libraries here, and nowhere else."""
-        endpoint = f"http://127.0.0.1:{self.port}"
+        endpoint = f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
         return {
             "HF_ENDPOINT": endpoint,
             "HF_HOME": str(folder / "hf-home"),
@@ -211,6 +224,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_file(self, path: str, content: bytes, headers: dict[str, str]) -> None:
         start = self.range_start()
+        if start and self.hubs.refused_ranges > 0:
+            self.hubs.refused_ranges -= 1
+            self.say(416, {}, {**headers, "Content-Range": f"bytes */{len(content)}"})
+            return
         body = content[start:]
         status, extra = 200, {}
         if start:
@@ -239,11 +256,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.hubs.cuts[path] -= 1
             self.close_connection = True
             end = len(body) // 2
+        hangs = self.hubs.hangs[path] > 0
+        if hangs:
+            self.hubs.hangs[path] -= 1
+            end = len(body) // 2
         for at in range(0, end, _CHUNK):
             piece = body[at : min(end, at + _CHUNK)]
             if self.hubs.bytes_per_second:
                 time.sleep(len(piece) / self.hubs.bytes_per_second)
             yield piece
+        if hangs:
+            self.hubs._is_over.wait()
+            self.close_connection = True
 
     def say(self, status: int, document: object, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(document).encode()

@@ -70,6 +70,8 @@ class Bridge:
         self.reading: MemoryReading | None = None
         self.loaded: ModelLoaded | None = None
         self.wish: LoadModel | None = None
+        self.refused: LoadModel | None = None
+        self._wish_before: LoadModel | None = None
         self.loading = 0
         self.load_number = 0
         self.answering = 0
@@ -134,7 +136,7 @@ class Bridge:
         with self._lock:
             self._stop_looking()
             number = self._number()
-            self.wish = wish
+            self._wish_before, self.wish = self.wish, wish
             self.holdings.begin()
             self.loading = self.load_number = number
             self._submit(msgspec.structs.replace(wish, turn_id=number))
@@ -231,8 +233,7 @@ class Bridge:
             case ModelUnloaded():
                 self._forget_model()
             case Failed(turn_id=number) if number == self.loading:
-                self._forget_model()
-                self.loading = 0
+                self._load_failed(event)
             case TurnFinished(turn_id=number) if number == self.answering:
                 self.answering, self.usage = 0, event.usage
             case MemoryLedger():
@@ -243,6 +244,13 @@ class Bridge:
                 self._reload()
             case _:
                 pass
+
+    def _load_failed(self, event: Failed) -> None:
+        self.loading = 0
+        if event.error == "NeedsConsent":  # the model before is still loaded
+            self.refused, self.wish = self.wish, self._wish_before
+        else:
+            self._forget_model()
 
     def _forget_model(self) -> None:
         self.loaded = None

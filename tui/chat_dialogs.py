@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.downloads import AnyDownloadEvent
 from sessions import SessionError
 from tui.chat_plans import ChatPlans
+from tui.consent import Consent
 from tui.downloading import Downloading
 from tui.messages import DownloadEnded
 from tui.model_entries import ModelEntry, model_entries
@@ -29,6 +30,7 @@ class ChatDialogs:
         self._app = chat.screen.app
         self._bridge = chat.bridge
         self.plans = ChatPlans(chat)
+        self.consent = Consent(chat)
         options = chat.bridge.options
         wishes = Wishes(options.budgets, options.context_window, options.quantization)
         self._outlooks = Outlooks(self.plans.machine, wishes)

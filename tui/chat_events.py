@@ -37,6 +37,7 @@ from tui.widgets.title_line import describe_model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.commands import LoadModel
     from engine.values import Placement
     from sessions import Turn
     from tui.chat import Chat
@@ -243,6 +244,9 @@ class ChatEvents:
     def _failed(self, event: Failed) -> None:
         if self._plans.failed(event):
             return
+        if event.error == "NeedsConsent" and self._bridge.refused is not None:
+            self._ask_for_consent(self._bridge.refused)
+            return
         if event.turn_id == self._bridge.load_number:
             self._screen.load_bar.end()
             self._forget_model()
@@ -252,6 +256,14 @@ class ChatEvents:
             self._chat.take_back_queued()
             return
         self._tell_failure(event.message, event.hint, is_out_of_memory=event.error == "OutOfMemory")
+
+    def _ask_for_consent(self, refused: LoadModel) -> None:
+        """The engine will not run the model's own code unasked; what was loaded before still is."""
+        loaded = self._bridge.loaded
+        self._screen.load_bar.end()
+        self._screen.title_line.model = describe_model(loaded) if loaded else "no model"
+        self._settle()
+        self._screen.run_worker(self._chat.commands.dialogs.consent.ask_for(refused), group="consent")
 
     def _learned(self, event: DryRunDone | LimitsMeasured) -> None:
         self._plans.learned(event)

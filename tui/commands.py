@@ -26,6 +26,7 @@ class Scope(enum.StrEnum):
     MESSAGE = "on a message"
     PLAN = "in the plan"
     MODELS = "in the list of models"
+    CODE = "on a model's own code"
 
 
 class UserCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,6 +318,26 @@ COMMANDS = (
         help="Give up the model that is being fetched, and remove what has come of it.",
         key="f6",
         scope=Scope.MODELS,
+    ),
+    UserCommand(
+        name="code_agree",
+        title="Agree",
+        help="Run the shown code of this model, now and until one of its files changes.",
+        key="f8",
+        scope=Scope.CODE,
+    ),
+    UserCommand(
+        name="code_read", title="Read", help="Scroll what the file says.", key="up", scope=Scope.CODE
+    ),
+    UserCommand(
+        name="code_file", title="File", help="The file before or after.", key="left", scope=Scope.CODE
+    ),
+    UserCommand(
+        name="code_whole",
+        title="Whole file",
+        help="The whole file instead of what changed in it, and back.",
+        key="d",
+        scope=Scope.CODE,
     ),
 )
 BY_SLASH = {command.slash: command for command in COMMANDS if command.slash}

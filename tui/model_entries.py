@@ -53,7 +53,8 @@ def model_entries(models: Iterable[LocalModel], last_used: Mapping[str, float]) 
 def _entry(model: LocalModel, last_used: float | None) -> ModelEntry:
     ref = model.ref
     source = f"{ref.hub} · {ref.repo_id} · {ref.revision[:_REVISION]}".rstrip(" ·") if ref.hub else ""
-    details = (("runs as", model.architecture), ("from", source))
+    code = "It brings its own; you see it and are asked before it runs." if model.runs_code else ""
+    details = (("runs as", model.architecture), ("code", code), ("from", source))
     return ModelEntry(
         model=ref,
         weight_bytes=model.weight_bytes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.values import BudgetRequest, Quantization
+from engine.values import BudgetRequest, CodeFile, Quantization
 
 
 class ChatOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +18,7 @@ class ChatOptions(msgspec.Struct, frozen=True, kw_only=True):
         quantization: how linear weights are to be stored.
         budgets: what the person allows of each device.
         plain: lines instead of a screen.
+        trusted: code that the command line lets run, without a question.
         theme: a palette for this time; None takes the settings'.
     """
 
@@ -28,4 +29,5 @@ class ChatOptions(msgspec.Struct, frozen=True, kw_only=True):
     quantization: Quantization = Quantization.NONE
     budgets: BudgetRequest = BudgetRequest()
     plain: bool = False
+    trusted: tuple[CodeFile, ...] = ()
     theme: str | None = None

@@ -88,6 +88,7 @@ class _PlainChat:
             context_window=self._options.context_window,
             quantization=self._options.quantization,
             budgets=self._options.budgets,
+            trusted=self._options.trusted,
         )
         _write(f"loading {wish.model.name} ...\n")
         self.bridge.load(wish)

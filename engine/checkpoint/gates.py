@@ -6,22 +6,27 @@ import os
 from pathlib import Path
 
 from engine.checkpoint.adapted import family_of, refusal
+from engine.checkpoint.adapter import ADAPTER_CONFIG, read_adapter
 from engine.checkpoint.code import find_code, named
 from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.files import DOWNLOAD_AGAIN, JsonObject, contained, open_plain, read_json, shown
 from engine.checkpoint.native import native_class
+from engine.checkpoint.own_code import own_classes
 from engine.checkpoint.pickles import CONVERT, is_pickle_name, refuse_pickle
 from engine.checkpoint.quantizers import obstacle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE
-from engine.errors import NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
+from engine.errors import NeedsConsent, NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
 
 _OTHER_FORMATS = (".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".mlpackage")
 _OTHER_HINT = (
     "Get the same model as safetensors from its hub, and load it with nf4 or int8 to make it as small."
 )
 _FOLDER_HINT = "Give the folder that holds config.json and the safetensors."
-_NATIVE_HINT = "vramble runs no code from a repository. Choose a model that transformers knows itself."
+_CONSENT_HINT = "The list of models (Ctrl+O) shows it before it runs; --trust-remote-code runs it unread."
+_NATIVE_HINT = (
+    "None of that code says how to write text with it. Choose a model that transformers knows itself."
+)
 
 
 def list_folder(folder: Path) -> list[str]:
@@ -53,7 +58,8 @@ def require_native(folder: Path, config: JsonObject) -> str:
     """Transformers' own class that runs the checkpoint.
 
     Raises:
-        UnsafeCheckpoint: only the repository's own code would.
+        NeedsConsent: only the repository's own code would.
+        UnsafeCheckpoint: it would have to run code that cannot be loaded by its name.
         UnsupportedModel: nothing installed would.
     """
     if family := family_of(config):
@@ -63,11 +69,14 @@ def require_native(folder: Path, config: JsonObject) -> str:
     own_class = native_class(model_type, architecture)
     if own_class:
         return own_class
-    if reason := refusal(config):
-        raise UnsupportedModel(reason, _NATIVE_HINT)
+    reason = refusal(config)
     if code := find_code(folder):
-        message = f"{shown(folder.name)} would have to run its own code: {named(code)}."
+        message = f"{shown(folder.name)} would have to run its own code: {named(code)}. {reason}".rstrip()
+        if own_classes(folder):
+            raise NeedsConsent(message, _CONSENT_HINT)
         raise UnsafeCheckpoint(message, _NATIVE_HINT)
+    if reason:
+        raise UnsupportedModel(reason, _NATIVE_HINT)
     wanted = shown(architecture or model_type or "an architecture that it does not name")
     message = f"{shown(folder.name)} needs {wanted}, which writes no text or is unknown here."
     raise UnsupportedModel(message, "Choose another model, or update transformers.")
@@ -106,9 +115,8 @@ def refuse_other_formats(folder: Path, names: list[str]) -> None:
     """
     pickles = tuple(name for name in names if is_pickle_name(name))
     others = tuple(name for name in names if name.lower().endswith(_OTHER_FORMATS))
-    if "adapter_config.json" in names:
-        message = f"{shown(folder.name)} is an adapter for another model, not a model."
-        raise UnsupportedModel(message, "Merge it into its base model, and load that.")
+    if ADAPTER_CONFIG in names:
+        raise read_adapter(folder).refusal(folder.name)
     if others:
         message = f"{shown(folder.name)} holds {named(others)}, and vramble reads safetensors."
         raise UnsupportedModel(message, _OTHER_HINT)
@@ -140,14 +148,18 @@ def require_library(model: ModelConfig) -> None:
         raise UnsupportedModel(message, found.hint)
 
 
-def remarks(folder: Path, names: list[str], model: ModelConfig) -> tuple[str, ...]:
+def remarks(
+    folder: Path, names: list[str], model: ModelConfig, *, runs_code: bool = False
+) -> tuple[str, ...]:
     """What refuses nothing and the person should know all the same."""
     code = find_code(folder)
     ignored = tuple(name for name in names if is_pickle_name(name))
     family = family_of(read_json(folder, "config.json"))
     pairs = (
         (family, f"{family.title} runs as {family.native_class}." if family else ""),
-        (code, f"It brings code, which is not run: {named(code)}."),
+        (code and not runs_code, f"It brings code, which is not run: {named(code)}."),
+        (ADAPTER_CONFIG in names, "An adapter lies beside the model, and is not applied."),
+        (runs_code, f"It runs code of its own, as was agreed to: {named(code)}."),
         (ignored, f"It brings pickles, which are not opened: {named(ignored)}."),
         (not model.has_chat_template, "It has no chat template; it may only continue text."),
         (not model.eos_token_ids, "It names no token that ends a reply; replies end at their limit."),

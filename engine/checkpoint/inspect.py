@@ -6,10 +6,11 @@ from pathlib import Path
 
 from engine.checkpoint.adapted import family_of
 from engine.checkpoint.adapted.tensors import native_tensors
+from engine.checkpoint.adapter import refuse_adapter_beside_model
 from engine.checkpoint.code import refuse_kernels
 from engine.checkpoint.config import read_config
 from engine.checkpoint.consistency import check_consistency
-from engine.checkpoint.files import read_json
+from engine.checkpoint.files import JsonObject, read_json
 from engine.checkpoint.gates import (
     list_folder,
     refuse_own_weights_file,
@@ -18,25 +19,33 @@ from engine.checkpoint.gates import (
     require_native,
     require_weights,
 )
+from engine.checkpoint.own_code import own_classes
 from engine.checkpoint.tensors import read_tensors
 from engine.checkpoint.verdict import Verdict
+from engine.errors import NeedsConsent
 
 
-def inspect_folder(folder: Path) -> Verdict:
+def inspect_folder(folder: Path, *, may_run_code: bool = False) -> Verdict:
     """Judge a model folder.
+
+    Args:
+        folder: of the model.
+        may_run_code: the person agreed to the repository's own code, which is checked before it is imported.
 
     Raises:
         NotACheckpoint: there is no config.json, or nothing that holds weights.
-        UnsafeCheckpoint: its weights are pickles, or it needs code of its own.
+        NeedsConsent: it needs code of its own.
+        UnsafeCheckpoint: its weights are pickles, or its code cannot be loaded.
         DamagedCheckpoint: files are missing, malformed, contradictory, or lead out of the folder.
         UnsupportedModel: it is sound, and nothing installed runs it.
     """
     names = list_folder(folder)
     config = read_json(folder, "config.json")
     refuse_kernels(config)
-    own_class = require_native(folder, config)
+    own_class, runs_code = _class_of(folder, config, may_run_code=may_run_code)
     require_weights(folder, names)
     refuse_own_weights_file(folder, config)
+    refuse_adapter_beside_model(folder)
     model = read_config(folder)
     require_library(model)
     tensors = read_tensors(folder)
@@ -49,6 +58,18 @@ def inspect_folder(folder: Path) -> Verdict:
         config=model,
         tensors=tensors,
         native_class=own_class,
-        warnings=remarks(folder, names, model),
+        warnings=remarks(folder, names, model, runs_code=runs_code),
         is_renamed=family is not None and family.layout.is_renamed,
+        runs_code=runs_code,
     )
+
+
+def _class_of(folder: Path, config: JsonObject, *, may_run_code: bool) -> tuple[str, bool]:
+    """The class that runs the checkpoint, and whether it is the repository's own."""
+    try:
+        return require_native(folder, config), False
+    except NeedsConsent:
+        brought = own_classes(folder)
+        if brought is None or not may_run_code:
+            raise
+        return brought.model.name, True

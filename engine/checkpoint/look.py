@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.checkpoint.adapted import family_of, native_config
 from engine.checkpoint.adapted.tensors import native_tensors
+from engine.checkpoint.adapter import refuse_adapter_beside_model
 from engine.checkpoint.code import refuse_kernels
 from engine.checkpoint.config import ModelConfig, read_config
 from engine.checkpoint.consistency import check_consistency
@@ -105,6 +106,7 @@ def _obstacles(folder: Path, names: list[str], config: JsonObject, model: ModelC
         lambda: require_native(folder, config),
         lambda: None if has_weights(names) else refuse_other_formats(folder, names),
         lambda: refuse_own_weights_file(folder, config),
+        lambda: refuse_adapter_beside_model(folder),
         lambda: require_library(model),
     )
     for gate in gates:

@@ -36,6 +36,11 @@ def native_class(model_type: str, architecture: str) -> str:
     return architecture if own and architecture in known.values() else ""
 
 
+def is_installed(package: str) -> bool:
+    """A package is there, found without importing it."""
+    return _source_folder(package) is not None
+
+
 def _source_folder(package: str) -> Path | None:
     if not package.isidentifier():
         return None

@@ -17,10 +17,11 @@ class Verdict(Value, frozen=True, kw_only=True):
         folder: the model's folder.
         config: of the language model.
         tensors: every tensor as stored.
-        native_class: transformers' own class that runs it.
+        native_class: the class that runs it: transformers' own, unless it `runs_code`.
         warnings: what the person should know before loading.
         is_on_disk: the tensors are read from headers; otherwise config.json alone describes them.
         is_renamed: the tensors bear the names that the native class gives them, not those of the files.
+        runs_code: the class is the repository's own, and the person agreed to that.
     """
 
     folder: Path
@@ -30,6 +31,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     is_on_disk: bool = True
     is_renamed: bool = False
+    runs_code: bool = False
 
     @property
     def weight_bytes(self) -> int:

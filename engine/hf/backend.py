@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import math
 import os
 import shutil
 import time
@@ -18,7 +19,7 @@ import torch
 from engine.backend import Cancelled, Emit
 from engine.checkpoint import Verdict, inspect_folder
 from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
-from engine.errors import DamagedCheckpoint, EngineError, NoModelLoaded
+from engine.errors import DamagedCheckpoint, EngineError, NeedsConsent, NoModelLoaded
 from engine.events import DryRunDone, Event, Inspected, LimitsMeasured, ModelLoaded, Planned, TurnFinished
 from engine.heap import reuse_freed_memory
 from engine.hf import failures
@@ -32,6 +33,7 @@ from engine.hf.measure import measured_limits
 from engine.hf.native.foundry import Foundry
 from engine.hf.native.library import Kernels
 from engine.hf.native.trial import Trial
+from engine.hf.own_code import OwnCode
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
@@ -45,6 +47,8 @@ from engine.ram import read_bytes_from_disk
 from engine.values import BudgetRequest, DeviceLedger, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
+ABSURD_LOGIT = 1e9
+"""Far beyond what any model computes, and what weights with a flipped exponent bit do."""
 WORTH_WAITING_BYTES = 64 << 20
 """A smaller model is quick by torch, too: it is not held up while kernels are compiled for the first time."""
 
@@ -58,6 +62,7 @@ class HFBackend:
         self._placed: PlacedModel | None = None
         self._lessons: Lessons | None = None
         self._offload_folder: Path | None = None
+        self._own: OwnCode | None = None
         reuse_freed_memory()
         # It warns of each layer of each token that int8 computes in float16, some hundred lines a token.
         logging.getLogger("bitsandbytes.autograd").setLevel(logging.ERROR)
@@ -108,12 +113,16 @@ class HFBackend:
     def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
         """Load a model in place of the one before; raise LoadCancelled when cancelled."""
         started = time.monotonic()
-        self.unload()
         torch.set_num_threads(self._threads)
         progress = Progress(emit, cancelled)
-        progress.begin(LoadStage.IMPORT)
         try:
-            return self._load(command, progress, started)
+            progress.begin(LoadStage.IMPORT)
+            verdict, own = _agreed(command)
+            self.unload()
+            self._own = own
+            return self._load(command, verdict, progress, started)
+        except NeedsConsent:
+            raise
         except EngineError:
             self.unload()
             raise
@@ -139,10 +148,12 @@ class HFBackend:
         if self._offload_folder is not None:
             shutil.rmtree(self._offload_folder, ignore_errors=True)
             self._offload_folder = None
+        if self._own is not None:
+            self._own.close()
+            self._own = None
         _give_back()
 
-    def _load(self, command: LoadModel, progress: Progress, started: float) -> ModelLoaded:
-        verdict = inspect_folder(command.model.folder)
+    def _load(self, command: LoadModel, verdict: Verdict, progress: Progress, started: float) -> ModelLoaded:
         read_before = read_bytes_from_disk(os.getpid())
         placement = command.placement or _place(command)
         require_real_devices(placement)
@@ -151,8 +162,8 @@ class HFBackend:
             _require_room(placement, verdict, command.budgets)
         if any(layer.tier is Tier.DISK for layer in placement.layers):
             self._offload_folder = make_folder(placement.offload_folder or parent_folder(BudgetRequest()))
-        tokenizer = load_tokenizer(verdict.folder)
-        self._placed = placed = load_model(verdict, placement, self._offload_folder, progress)
+        tokenizer = load_tokenizer(verdict.folder, self._own)
+        self._placed = placed = load_model(verdict, placement, self._offload_folder, progress, self._own)
         runner = Runner(placed.model, placed.device)
         runner.pace.largest = placement.prefill_chunk
         runner.kv.foresee(placement.context_window)
@@ -183,6 +194,12 @@ class HFBackend:
         )
 
 
+def _agreed(command: LoadModel) -> tuple[Verdict, OwnCode | None]:
+    """Judge the folder, and import the code of its own that the person agreed to. Raises NeedsConsent."""
+    verdict = inspect_folder(command.model.folder, may_run_code=bool(command.trusted))
+    return verdict, OwnCode(verdict.folder, command.trusted) if verdict.runs_code else None
+
+
 def _place(command: PlanLoad | LoadModel, own: tuple[DeviceLedger, ...] = ()) -> Placement:
     return place(
         command.model.folder,
@@ -193,6 +210,7 @@ def _place(command: PlanLoad | LoadModel, own: tuple[DeviceLedger, ...] = ()) ->
         device_map=command.device_map,
         own=own,
         pid=os.getpid(),
+        may_run_code=isinstance(command, LoadModel) and bool(command.trusted),
     )
 
 
@@ -211,11 +229,19 @@ def _lessons(verdict: Verdict, placement: Placement) -> Lessons | None:
 
 
 def _warm_up(runner: Runner, tokenizer: TextTokenizer, trial: Trial | None) -> None:
-    """Compute a few tokens; raises DamagedCheckpoint where the weights give no numbers."""
+    """Compute a few tokens; raises DamagedCheckpoint where no model's weights give such numbers."""
     known = [token_id for token_id in sorted(set(tokenizer.get_vocab().values())) if token_id]
     logits = runner.warm_up(known[:WARM_UP_TOKENS], trial)
-    if bool(torch.isnan(logits).any()):
+    worst, best = (float(figure) for figure in logits.float().aminmax())
+    if math.isnan(best):
         raise DamagedCheckpoint("The weights compute no numbers (NaN).", "Download the model again.")
+    if abs(best) > ABSURD_LOGIT:
+        raise DamagedCheckpoint(
+            f"The weights compute absurd numbers ({best:.0e}).", "Download the model again."
+        )
+    if best == worst and logits.shape[-1] > 1:
+        message = "The weights compute the same for every token: some of them are empty."
+        raise DamagedCheckpoint(message, "Download the model again.")
 
 
 def _give_back() -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -22,6 +23,7 @@ from engine.hf.device_map import DeviceMap, device_map, resting_places
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
 from engine.hf.old_tokenizer import old_tokenizer
+from engine.hf.own_code import OwnCode, foreign_errors
 from engine.hf.packed import ask_to_unpack, refuse_split
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel, TextTokenizer
@@ -102,8 +104,12 @@ def require_gpus(placement: Placement) -> None:
         )
 
 
-def load_tokenizer(folder: Path) -> TextTokenizer:
-    """Load a folder's tokenizer, running nothing of it.
+def load_tokenizer(folder: Path, own: OwnCode | None = None) -> TextTokenizer:
+    """Load a folder's tokenizer, running nothing of it but what the person agreed to.
+
+    Args:
+        folder: of the model.
+        own: the classes that may run.
 
     Raises:
         DamagedCheckpoint: there is none, or it cannot be read.
@@ -112,7 +118,9 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     try:
         if family is not None:
             return old_tokenizer(folder, family)
-        tokenizer: TextTokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        tokenizer: TextTokenizer = (
+            AutoTokenizer.from_pretrained(folder, **LOCAL) if own is None else own.load_tokenizer(folder)
+        )
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         line = str(error).strip().partition("\n")[0]
         raise DamagedCheckpoint(
@@ -122,7 +130,11 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
 
 
 def load_model(
-    verdict: Verdict, placement: Placement, offload_folder: Path | None, progress: Progress
+    verdict: Verdict,
+    placement: Placement,
+    offload_folder: Path | None,
+    progress: Progress,
+    own: OwnCode | None = None,
 ) -> PlacedModel:
     """Load the weights.
 
@@ -131,22 +143,18 @@ def load_model(
         placement: what goes where, and how it is stored.
         offload_folder: for disk tensors that have to be rewritten.
         progress: is told, and raises LoadCancelled.
+        own: the repository's classes, where the person agreed to their code.
 
     Raises:
         DamagedCheckpoint: tensors are missing.
         LoadCancelled: the person stopped it.
     """
-    config = config_of(verdict.folder)
-    ask_to_unpack(config, verdict.config)
-    attention = attention_of(config)
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(
-            config, attn_implementation=attention, trust_remote_code=False
-        )
+    config, attention, skeleton = _described(verdict, own)
     mapped = device_map(placement, skeleton)
     refuse_split(verdict.config, mapped.values())
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
-    make = partial(_made, verdict, config=config, attn_implementation=attention)
+    loads = own.model if own else AutoModelForCausalLM
+    make = partial(_made, loads, verdict, config=config, attn_implementation=attention)
     if quantization is None and set(mapped.values()) <= {"cpu", "disk"}:
         loader = CpuLoader.of(skeleton, placement, verdict)
         if loader is not None and (placed := _read_in_place(loader, make, mapped, progress)):
@@ -165,6 +173,26 @@ def load_model(
     trim_heap()
     release_mapped([*model.parameters(), *(buffer for _, buffer in model.named_buffers())])
     return PlacedModel(model, mapped, streamed=streamed)
+
+
+def _described(verdict: Verdict, own: OwnCode | None) -> tuple[object, str, CausalModel]:
+    """Return the configuration, the attention implementation, and the model on no device."""
+    if own is None:
+        config = config_of(verdict.folder)
+        ask_to_unpack(config, verdict.config)
+        attention = attention_of(config)
+        with torch.device("meta"):
+            return (
+                config,
+                attention,
+                AutoModelForCausalLM.from_config(
+                    config, attn_implementation=attention, trust_remote_code=False
+                ),
+            )
+    with foreign_errors("built into a model"), torch.device("meta"):
+        config = own.config.from_pretrained(verdict.folder, local_files_only=True)
+        attention = "sdpa" if getattr(own.model, "_supports_sdpa", False) else "eager"
+        return config, attention, own.model._from_config(config, attn_implementation=attention)
 
 
 def _streamed(model: CausalModel, names: Collection[str], mapped: DeviceMap, progress: Progress) -> Takeover:
@@ -199,14 +227,14 @@ def _read_in_place(
     return PlacedModel(model, mapped, tier)
 
 
-def _made(verdict: Verdict, **arguments: object) -> CausalModel:
+def _made(loads: Any, verdict: Verdict, **arguments: object) -> CausalModel:  # noqa: ANN401 - a class
     """Let transformers build a model; raises DamagedCheckpoint where it lacks tensors."""
     asked = {"dtype": "auto", "use_safetensors": True, "output_loading_info": True, **LOCAL, **arguments}
     if verdict.is_renamed:
         made_by = class_of(arguments["config"])
         model, report = made_by.from_pretrained(None, state_dict=native_weights(verdict), **asked)
     else:
-        model, report = AutoModelForCausalLM.from_pretrained(verdict.folder, **asked)
+        model, report = loads.from_pretrained(verdict.folder, **asked)
     _refuse_missing(report["missing_keys"])
     made: CausalModel = model.eval()
     return made

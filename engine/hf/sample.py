@@ -138,15 +138,14 @@ def _best(scores: torch.Tensor) -> int:
 
 
 def _checked(token_id: torch.Tensor | int, witness: torch.Tensor) -> int:
-    """Return a token id, unless a figure that any NaN would have reached is one; one wait for the device."""
+    """Return a token id, unless a figure that any NaN or infinity would have reached is one; one wait."""
     if isinstance(token_id, torch.Tensor):
         found, figure = torch.stack([token_id.double(), witness.double()]).tolist()
     else:
         found, figure = token_id, float(witness)
-    if math.isnan(figure):
-        raise DamagedCheckpoint(
-            "The model computed no numbers (NaN).", "Download it again, or try another dtype."
-        )
+    if not math.isfinite(figure):
+        kind = "no numbers (NaN)" if math.isnan(figure) else "no numbers (infinite ones)"
+        raise DamagedCheckpoint(f"The model computed {kind}.", "Download it again, or try another dtype.")
     return int(found)
 
 

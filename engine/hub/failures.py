@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,10 +35,8 @@ def explained(error: BaseException, repository: Repository) -> EngineError:
     """The error that a person is told of: the first in the chain of causes that is known."""
     causes = list(_chain(error))
     for cause in causes:
-        if isinstance(cause, EngineError):
-            return cause
-        if isinstance(cause, OSError) and cause.errno in _FULL:
-            return DiskFull("The disk is full.", f"Free some space. {_RESUMES}")
+        if (clear := _clear(cause, repository)) is not None:
+            return clear
     for cause in causes:
         names = {kind.__name__ for kind in type(cause).__mro__}
         for known, explain in _KNOWN:
@@ -46,6 +45,17 @@ def explained(error: BaseException, repository: Repository) -> EngineError:
         if (status := _status(cause)) is not None:
             return _by_status(status, repository)
     return _unexpected(error, causes)
+
+
+def _clear(cause: BaseException, repository: Repository) -> EngineError | None:
+    """What needs no library to be understood, however deep in the chain it is."""
+    if isinstance(cause, EngineError):
+        return cause
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _untrusted(repository)
+    if isinstance(cause, OSError) and cause.errno in _FULL:
+        return DiskFull("The disk is full.", f"Free some space. {_RESUMES}")
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -108,6 +118,12 @@ def _offline(repository: Repository) -> HubUnreachable:
 def _unreachable(repository: Repository) -> HubUnreachable:
     message = f"{HUB_NAMES[repository.hub]} cannot be reached, or went silent."
     hint = f"Check the network and the proxy (HTTPS_PROXY), or set a mirror ({_MIRROR[repository.hub]})."
+    return HubUnreachable(message, f"{hint} {_RESUMES}")
+
+
+def _untrusted(repository: Repository) -> HubUnreachable:
+    message = f"{HUB_NAMES[repository.hub]} shows a certificate that nobody known here vouches for."
+    hint = "If a proxy of yours inspects TLS, name its certificates in SSL_CERT_FILE and REQUESTS_CA_BUNDLE."
     return HubUnreachable(message, f"{hint} {_RESUMES}")
 
 

@@ -12,9 +12,11 @@ import msgspec
 
 from engine.checkpoint import read_tensors
 from engine.checkpoint.adapted import read_native, refusal
+from engine.checkpoint.adapter import has_adapter, read_adapter
 from engine.checkpoint.config import ModelConfig, parse_config
 from engine.checkpoint.files import contained, shown
 from engine.checkpoint.native import native_class
+from engine.checkpoint.own_code import own_classes
 from engine.checkpoint.pickles import is_pickle_name
 from engine.checkpoint.quantizers import obstacle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE, read_header
@@ -39,6 +41,7 @@ class LocalModel(Value, frozen=True, kw_only=True):
         context_window: the longest one it was made for; 0 where unknown.
         modified_at: seconds since the epoch.
         problem: why it cannot be loaded; empty when nothing is known to be wrong.
+        runs_code: only code that the repository brings runs it, after the person has agreed.
     """
 
     ref: ModelRef
@@ -48,6 +51,7 @@ class LocalModel(Value, frozen=True, kw_only=True):
     context_window: int = 0
     modified_at: float = 0.0
     problem: str = ""
+    runs_code: bool = False
 
 
 class _Files(NamedTuple):
@@ -80,6 +84,8 @@ def _look(ref: ModelRef) -> LocalModel:
     files = _weight_files(ref.folder)
     sizes = files.safetensors or files.pickles
     found = LocalModel(ref=ref, weight_bytes=sum(sizes.values()), modified_at=_modified(ref.folder))
+    if has_adapter(ref.folder) and not os.path.lexists(ref.folder / "config.json"):
+        return _adapter(found)
     try:
         fields = read_native(ref.folder)
         config = parse_config(fields, {}, {}, has_template=False)
@@ -92,10 +98,29 @@ def _look(ref: ModelRef) -> LocalModel:
         context_window=config.context_window,
     )
     try:
-        _refuse(ref.folder, config, files, refusal(fields))
+        runs_code = _needs_code(ref.folder, config)
+        _refuse(
+            ref.folder, config, files, "" if runs_code else refusal(fields), is_runnable=runs_code is not None
+        )
     except CheckpointError as error:
         return msgspec.structs.replace(described, problem=error.message)
-    return described
+    return msgspec.structs.replace(described, runs_code=bool(runs_code))
+
+
+def _adapter(found: LocalModel) -> LocalModel:
+    try:
+        adapter = read_adapter(found.ref.folder)
+    except CheckpointError as error:
+        return msgspec.structs.replace(found, problem=error.message)
+    refusal = str(adapter.refusal(found.ref.name))
+    return msgspec.structs.replace(found, format=adapter.format, problem=refusal)
+
+
+def _needs_code(folder: Path, config: ModelConfig) -> bool | None:
+    """Only the repository's own code runs it; None where that does not either. Raises CheckpointError."""
+    if native_class(config.model_type, config.architecture):
+        return False
+    return True if own_classes(folder) else None
 
 
 def _weight_files(folder: Path) -> _Files:
@@ -126,7 +151,7 @@ def _format(config: ModelConfig, files: _Files) -> str:
     return f"{shown(config.quantization)}{bits}"
 
 
-def _refuse(folder: Path, config: ModelConfig, files: _Files, reason: str) -> None:
+def _refuse(folder: Path, config: ModelConfig, files: _Files, reason: str, *, is_runnable: bool) -> None:
     """Raise what is wrong as far as it can be told without reading headers; `reason` is already known."""
     if not files.safetensors:
         if files.pickles:
@@ -136,7 +161,7 @@ def _refuse(folder: Path, config: ModelConfig, files: _Files, reason: str) -> No
         raise NotACheckpoint("It holds no safetensors.")
     if reason:
         raise UnsupportedModel(reason)
-    if not native_class(config.model_type, config.architecture):
+    if not is_runnable:
         raise UnsupportedModel(f"{shown(config.architecture or config.model_type)} cannot be run here.")
     found = obstacle(config.quantization) if config.quantization else None
     if found:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.checkpoint.adapter import has_adapter
 from engine.guide import FOLDER
 from engine.values import Hub, ModelRef
 
@@ -34,9 +35,14 @@ def all_places(folders: tuple[Path, ...]) -> Iterator[ModelRef]:
     seen: set[str] = set()
     for ref in _candidates(folders):
         real = os.path.realpath(ref.folder)
-        if real not in seen and os.path.lexists(ref.folder / "config.json"):
+        if real not in seen and _says_what_it_is(ref.folder):
             seen.add(real)
             yield ref
+
+
+def _says_what_it_is(folder: Path) -> bool:
+    """A model's config lies there, or an adapter's."""
+    return os.path.lexists(folder / "config.json") or has_adapter(folder)
 
 
 def ref_at(folder: Path) -> ModelRef:
@@ -97,6 +103,12 @@ def _huggingface(cache: Path) -> Iterator[ModelRef]:
         if repository.name.startswith(_HUGGINGFACE_PREFIX):
             repo_id = repository.name.removeprefix(_HUGGINGFACE_PREFIX).replace("--", "/")
             yield from _snapshots(repository, Hub.HUGGINGFACE, repo_id)
+
+
+def huggingface_snapshots() -> Iterator[ModelRef]:
+    """Every snapshot of the Hugging Face caches, whether it is a model or only code."""
+    for cache in huggingface_caches():
+        yield from _huggingface(cache)
 
 
 def _names(repository: Path, hub: Hub, snapshots: list[Path]) -> dict[str, str]:
@@ -162,8 +174,8 @@ def _older_modelscope(cache: Path) -> Iterator[ModelRef]:
 
 
 def _is_model(folder: Path) -> bool:
-    """It holds a config.json; False where that cannot be known."""
-    return os.path.exists(folder / "config.json")
+    """It holds a config.json, or an adapter's; False where that cannot be known."""
+    return os.path.exists(folder / "config.json") or has_adapter(folder)
 
 
 def _children(folder: Path) -> list[Path]:

@@ -42,6 +42,7 @@ def place(  # noqa: PLR0913 - each is one wish of the person, with a default
     device_map: DeviceMap = (),
     own: Iterable[DeviceLedger] = (),
     pid: int | None = None,
+    may_run_code: bool = False,
 ) -> Placement:
     """Judge a model folder and place its modules against this machine's free memory.
 
@@ -54,13 +55,14 @@ def place(  # noqa: PLR0913 - each is one wish of the person, with a default
         device_map: of the `custom` strategy: (path of a module and all below it, device).
         own: what the engine's present model holds.
         pid: the engine's process, whose memory a new model takes over.
+        may_run_code: the person agreed to the repository's own code.
 
     Raises:
         CheckpointError: the folder cannot be loaded as it is.
         InvalidValue: the device_map says what cannot be.
         DoesNotFit: no device, nor all together, can hold it.
     """
-    verdict, blueprint = inspect_folder(folder), known_blueprint(folder)
+    verdict, blueprint = inspect_folder(folder, may_run_code=may_run_code), known_blueprint(folder)
     reading = read_memory(pid)
     live = live_budgets(budgets, reading, own)
     placement = placement_for(

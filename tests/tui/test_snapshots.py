@@ -11,12 +11,13 @@ from docs import staged
 from engine.events import ModelLoaded
 from engine.values import SamplingParams
 from tests.tui.readings import Shown, gpu, ledger, reading
-from tests.tui.screens.entries import ENTRIES, NOW, WISH, FakeJudge, FakeStore, plan_of
+from tests.tui.screens.entries import ENTRIES, NOW, REVIEW, WISH, FakeJudge, FakeStore, plan_of
 from tui.app import VrambleApp
 from tui.bridge import Bridge
 from tui.options import ChatOptions
 from tui.safe_text import safe, safe_line
 from tui.screens.chat import ChatScreen
+from tui.screens.consent import ConsentScreen
 from tui.screens.help import HelpScreen
 from tui.screens.models import ModelsScreen
 from tui.screens.plan import PlanScreen
@@ -65,8 +66,12 @@ def plan() -> Screen[object]:
     return cast("Screen[object]", PlanScreen(WISH, plan_of))
 
 
+def code() -> Screen[object]:
+    return cast("Screen[object]", ConsentScreen(REVIEW, clock=lambda: NOW))
+
+
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("make", [models, sessions, help_, plan])
+@pytest.mark.parametrize("make", [models, sessions, help_, plan, code])
 def test_a_dialog_looks_as_it_did(
     snap_compare: Compare, make: Callable[[], Screen[object]], size: tuple[int, int]
 ) -> None:

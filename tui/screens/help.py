@@ -24,6 +24,7 @@ _TITLES = {
     Scope.MESSAGE: "On a message (Tab from the prompt)",
     Scope.PLAN: "In the plan (F2)",
     Scope.MODELS: "In the list of models (Ctrl+O)",
+    Scope.CODE: "On the code that a model brings",
 }
 
 

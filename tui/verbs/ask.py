@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from engine import commands, events, inspect_folder, values
+from engine import commands, events, values
 from tui import paths
 from tui.settings import Settings, read_settings
 from tui.verbs import flags, output
@@ -15,6 +15,7 @@ from tui.verbs.reply import Reply
 from tui.verbs.sampling import add_sampling_flags, sampling_of
 from tui.verbs.talk import Talk
 from tui.verbs.text import as_text, word_as_text
+from tui.verbs.trust import add_trust_flag, trusted_code
 from tui.verbs.usage import WrongUsage
 
 BUILT_IN = "guide"
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="the system prompt")
     flags.add_json_flag(parser)
     flags.add_load_flags(parser)
+    add_trust_flag(parser)
     add_sampling_flags(parser)
 
 
@@ -98,11 +100,12 @@ def _stdin() -> str:
 def _load_command(arguments: argparse.Namespace, settings: Settings) -> commands.LoadModel:
     budgets = flags.budgets_of(arguments, settings.budgets.request())
     model = find_model(arguments.model or settings.last_model or BUILT_IN, settings)
-    # What is no model is known without starting an engine.
-    inspect_folder(model.folder)
+    # What is no model is known without starting an engine, and so is code that nobody agreed to.
+    trusted = trusted_code(model.folder, is_trusted=arguments.trust_remote_code)
     return commands.LoadModel(
         model=model,
         budgets=budgets,
         context_window=arguments.context or settings.context_window,
         quantization=flags.quantization_of(arguments) or settings.quantization,
+        trusted=trusted,
     )

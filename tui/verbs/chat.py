@@ -7,13 +7,16 @@ import gc
 import os
 import sys
 
+from engine import values
 from tui import paths
 from tui.options import ChatOptions
 from tui.settings import Settings, load_settings
 from tui.verbs import flags, output
-from tui.verbs.naming import refuse_address
+from tui.verbs.naming import find_model, refuse_address
+from tui.verbs.trust import add_trust_flag, trusted_code
 from tui.verbs.usage import WrongUsage
 
+BUILT_IN = "guide"
 _WITHOUT_A_SCREEN = {"", "dumb", "unknown"}
 
 
@@ -31,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     resumed.add_argument("--session", metavar="ID", type=_session_id, help="resume this session")
     flags.add_load_flags(parser)
+    add_trust_flag(parser)
     parser.add_argument("--plain", action="store_true", help="lines instead of a screen")
     parser.add_argument("--theme", metavar="NAME", help="a palette, for this time")
     parser.add_argument("--version", action="store_true", help="the version, and nothing else")
@@ -55,7 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def options_of(arguments: argparse.Namespace, settings: Settings) -> ChatOptions:
-    """What the arguments say as values; the settings hold where they say nothing. Raises WrongUsage."""
+    """What the arguments say as values; the settings hold where they say nothing.
+
+    Raises:
+        WrongUsage: a flag's value is none.
+        EngineError: the model whose code is to be trusted cannot be found or loaded.
+    """
     return ChatOptions(
         model=arguments.model,
         session=arguments.session,
@@ -65,7 +74,14 @@ def options_of(arguments: argparse.Namespace, settings: Settings) -> ChatOptions
         budgets=flags.budgets_of(arguments, settings.budgets.request()),
         plain=arguments.plain or os.environ.get("TERM", "") in _WITHOUT_A_SCREEN,
         theme=arguments.theme,
+        trusted=_trusted(arguments, settings) if arguments.trust_remote_code else (),
     )
+
+
+def _trusted(arguments: argparse.Namespace, settings: Settings) -> tuple[values.CodeFile, ...]:
+    """The code of the model that the chat begins with; others are asked about on the screen."""
+    model = find_model(arguments.model or settings.last_model or BUILT_IN, settings)
+    return trusted_code(model.folder, is_trusted=True)
 
 
 def _session_id(text: str) -> str:

@@ -77,9 +77,10 @@ class Fitting:
         """Speeds rest on what this machine measured."""
         return self._limits.measured_at > 0
 
-    def place(self, model: values.ModelRef) -> values.Placement:
-        """Where a model would go, and how fast it would be. Raises CheckpointError."""
-        verdict, blueprint = engine.inspect_folder(model.folder), engine.known_blueprint(model.folder)
+    def place(self, model: values.ModelRef, *, may_run_code: bool = False) -> values.Placement:
+        """Where a model would go, and how fast it would be; nothing of it runs. Raises CheckpointError."""
+        verdict = engine.inspect_folder(model.folder, may_run_code=may_run_code)
+        blueprint = engine.known_blueprint(model.folder)
         footprint = engine.footprint_of(verdict, self._quantization, blueprint)
         return engine.placement_for(footprint, self._budgets, self._context_window, limits=self._limits)
 
@@ -88,7 +89,7 @@ class Fitting:
         if model.problem:
             return Judged(model, model.problem)
         try:
-            return Judged(model, "", self.place(model.ref))
+            return Judged(model, "", self.place(model.ref, may_run_code=model.runs_code))
         except errors.CheckpointError as error:
             return Judged(model, error.message)
 
@@ -114,15 +115,21 @@ def fits_phrase(placement: values.Placement) -> str:
 
 
 def _row(judged: Judged) -> list[str]:
-    model, placement = judged.model, judged.placement
+    model = judged.model
     return [
         model.ref.name,
         format_size(model.weight_bytes),
         model.format,
         format_window(model.context_window) if model.context_window else "",
         format_speed(judged.decode_tps) if judged.decode_tps else "",
-        fits_phrase(placement) if placement else judged.problem,
+        _fit_or_problem(judged),
     ]
+
+
+def _fit_or_problem(judged: Judged) -> str:
+    if judged.placement is None:
+        return judged.problem
+    return fits_phrase(judged.placement) + ("; runs its own code" if judged.model.runs_code else "")
 
 
 def _document(judged: Judged, *, is_measured: bool) -> dict[str, object]:
@@ -141,6 +148,7 @@ def _document(judged: Judged, *, is_measured: bool) -> dict[str, object]:
         "decode_tps": judged.decode_tps,
         "is_measured": is_measured,
         "problem": judged.problem,
+        "runs_code": model.runs_code,
     }
 
 

@@ -201,7 +201,8 @@ def test_check_25_no_repository_runs_code_and_the_refusal_names_its_files(tmp_pa
     native = [with_code(tmp_path / f"native_{kind}", files) for kind, (files, _) in CODE_KINDS.items()]
     answers = audited(*refused, *native)
     for kind, (_, file) in CODE_KINDS.items():
-        assert answers[kind]["error"] == "UnsafeCheckpoint", kind
+        can_be_asked = kind in {"model", "cross_repo"}
+        assert answers[kind]["error"] == ("NeedsConsent" if can_be_asked else "UnsafeCheckpoint"), kind
         assert file in answers[kind]["message"], kind
         assert file in answers[f"native_{kind}"]["message"], kind
         assert answers[f"native_{kind}"]["error"] == "", kind

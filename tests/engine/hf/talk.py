@@ -12,6 +12,7 @@ from engine.hf.backend import HFBackend
 from engine.values import (
     BudgetRequest,
     ChatMessage,
+    CodeFile,
     LayerPlacement,
     ModelRef,
     Placement,
@@ -77,6 +78,7 @@ class Talk:
         *,
         budgets: BudgetRequest | None = None,
         quantization: Quantization = Quantization.NONE,
+        trusted: tuple[CodeFile, ...] = (),
     ) -> None:
         """Load a model: as placed, as planned within budgets, or in RAM."""
         self.backend = HFBackend()
@@ -87,6 +89,7 @@ class Talk:
             placement=placement if placement or budgets else in_ram(),
             budgets=budgets or BudgetRequest(),
             quantization=quantization,
+            trusted=trusted,
         )
         self.loaded = self.backend.load(command, self.progress.append, never)
 

@@ -24,6 +24,7 @@ from engine.values import (
     ModelRef,
     Placement,
     Quantization,
+    SamplingParams,
     Tier,
 )
 from tests import tiny_models
@@ -88,6 +89,36 @@ def test_check_29_a_word_that_is_no_numbers_ends_its_turn_before_the_first_token
     assert "NaN" in said.finished.message
     talk.messages.clear()
     assert talk.ask("Why?").finished.finish_reason is not FinishReason.FAILED
+    talk.backend.unload()
+
+
+@pytest.mark.parametrize(("factor", "cause"), [(1e30, "absurd numbers"), (0.0, "same for every")])
+def test_check_37_weights_that_compute_what_no_model_does_are_refused(
+    tmp_path: Path, factor: float, cause: str
+) -> None:
+    folder = tiny_models.make("llama", tmp_path)
+    weight = load_file(folder / "model.safetensors")["lm_head.weight"]
+    rewrite(folder, "lm_head.weight", factor * weight)
+    with pytest.raises(DamagedCheckpoint, match=cause):
+        HFBackend().load(command(folder), lambda _: None, never)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_check_37_an_infinite_logit_ends_the_turn_and_the_next_one_works(temperature: float) -> None:
+    talk = Talk(tiny_models.checkpoint("llama"))
+    sampling = SamplingParams(temperature=temperature, max_new_tokens=5)
+    runner, compute = talk.inner.runner, talk.inner.runner._fed
+
+    def overflown(token_ids: list[int], rows: int) -> torch.Tensor:
+        return torch.cat([compute(token_ids, rows)[:, 1:], torch.full((rows, 1), float("inf"))], -1)
+
+    runner._fed = overflown
+    said = talk.ask("Why?", sampling)
+    assert (said.text, said.finished.error) == ("", "DamagedCheckpoint")
+    assert "no numbers" in said.finished.message
+    del runner._fed
+    talk.messages.clear()
+    assert talk.ask("Why?", sampling).finished.finish_reason is not FinishReason.FAILED
     talk.backend.unload()
 
 

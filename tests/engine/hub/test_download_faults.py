@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine import list_models
-from engine.downloads import Downloaded, DownloadFailed
+from engine.downloads import DownloadCancelled, Downloaded, DownloadFailed
 from engine.hub.staging import FOLDER
 from tests.engine.hub.pulling import (
     ADDRESSES,
@@ -21,12 +21,15 @@ from tests.engine.hub.pulling import (
     SHARDS,
     Pull,
     content,
+    lead_to,
     left_over,
     listed,
     pull,
     repository,
 )
 from tests.stub_hubs import StubHubs
+
+SILENCE_LIMITS = ("HF_HUB_DOWNLOAD_TIMEOUT", "MODELSCOPE_DOWNLOAD_TIMEOUT")
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -66,6 +69,94 @@ def test_check_41_a_hub_that_knows_no_ranges_sends_the_file_anew(address: str, h
     hubs.knows_ranges = False
     hubs.cuts[SHARDS[0]] = 1
     assert isinstance(pull(address), Downloaded)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_check_41_a_hub_that_refuses_the_rest_of_a_file_mixes_nothing(address: str, hubs: StubHubs) -> None:
+    """416: what is here may be of another file, so the file comes anew, now or with the next try."""
+    hubs.add(REPO, repository(600_000))
+    hubs.cuts[SHARDS[0]] = 1
+    hubs.refused_ranges = 1
+    end = pull(address)
+    if isinstance(end, DownloadFailed):
+        assert end.hint
+        assert listed() == set()
+        end = pull(address)
+    assert isinstance(end, Downloaded)
+    assert hubs.refused_ranges == 0
+    assert content(end.model.folder)[SHARDS[0]] == repository(600_000)[SHARDS[0]]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_check_41_a_hub_that_refuses_every_rest_ends_in_a_model_or_a_sentence(
+    address: str, hubs: StubHubs
+) -> None:
+    hubs.add(REPO, repository(600_000))
+    hubs.cuts[SHARDS[0]] = 1
+    hubs.refused_ranges = 99
+    end = pull(address)
+    if isinstance(end, DownloadFailed):
+        assert (end.error, listed()) == ("HubUnreachable", set())
+        assert end.hint
+    hubs.refused_ranges = 0
+    assert isinstance(pull(address), Downloaded)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_check_41_a_connection_that_goes_silent_is_given_up_and_gone_on_with(
+    address: str, hubs: StubHubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in SILENCE_LIMITS:
+        monkeypatch.setenv(variable, "1")
+    hubs.add(REPO, repository(600_000))
+    hubs.hangs[SHARDS[0]] = 1
+    started = time.monotonic()
+    end = pull(address)
+    assert isinstance(end, Downloaded)
+    assert hubs.hangs[SHARDS[0]] == 0
+    assert 1 <= time.monotonic() - started < 20
+    assert content(end.model.folder)[SHARDS[0]] == repository(600_000)[SHARDS[0]]
+
+
+def test_check_41_a_silent_hub_does_not_hold_up_a_cancel(hubs: StubHubs, tmp_path: Path) -> None:
+    hubs.add(REPO, repository(600_000))
+    hubs.hangs[SHARDS[0]] = 99
+    run = Pull(f"ms:{REPO}").start()
+    run.wait_for_bytes(800_000)
+    started = time.monotonic()
+    run.download.cancel()
+    assert isinstance(run.end(), DownloadCancelled)
+    assert time.monotonic() - started <= 2
+    assert left_over(tmp_path) == []
+
+
+@pytest.fixture
+def untrusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHubs]:
+    """Hubs behind TLS with a certificate that nobody signed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    file = tmp_path / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = tmp_path / "key.pem"
+    subprocess.run([*made, *name, "-keyout", key, "-out", file], check=True, capture_output=True)
+    file.write_bytes(file.read_bytes() + key.read_bytes())
+    with StubHubs(certificate=file) as stub:
+        lead_to(stub, tmp_path, monkeypatch)
+        yield stub
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_check_41_a_certificate_that_nobody_vouches_for_is_refused_with_a_sentence(
+    address: str, untrusted: StubHubs
+) -> None:
+    untrusted.add(REPO, repository())
+    end = pull(address)
+    assert isinstance(end, DownloadFailed)
+    assert end.error == "HubUnreachable"
+    assert "certificate" in f"{end.message} {end.hint}"
+    assert not untrusted.sent
+    assert not untrusted.headers
 
 
 def test_check_41_a_redirect_loop_ends_in_a_sentence(hubs: StubHubs) -> None:

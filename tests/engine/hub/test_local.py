@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from engine.checkpoint import inspect_folder
+from engine.errors import UnsupportedModel
 from engine.guide import FOLDER
 from engine.hub import LocalModel, count_parameters, list_models
 from engine.hub.places import all_places, huggingface_caches, modelscope_caches
@@ -105,6 +108,44 @@ def test_the_caches_are_where_the_hubs_variables_put_them(
     assert huggingface_caches() == (tmp_path / "home" / "hub",)
     monkeypatch.delenv("MODELSCOPE_CACHE")
     assert modelscope_caches()[0] == Path.home() / ".cache" / "modelscope" / "hub" / "models"
+
+
+def adapter(folder: Path, **config: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes(bytes(5000))
+    return folder
+
+
+def test_an_adapter_is_listed_with_its_base_and_what_to_do_with_it(tmp_path: Path) -> None:
+    said = {"peft_type": "LORA", "r": 16, "base_model_name_or_path": "Qwen/Qwen3-8B"}
+    found = only(adapter(tmp_path / "mine", **said))
+    assert (found.ref.name, found.format, found.weight_bytes) == ("mine", "LoRA r16", 5000)
+    assert "LoRA adapter for Qwen/Qwen3-8B" in found.problem
+    assert "Merge it" in found.problem
+    with pytest.raises(UnsupportedModel, match="LoRA adapter for Qwen/Qwen3-8B"):
+        inspect_folder(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("said", [{}, {"peft_type": 3, "r": "x", "base_model_name_or_path": ["\x1b"]}])
+def test_an_adapter_that_says_nonsense_is_listed_too(tmp_path: Path, said: dict[str, Any]) -> None:
+    found = only(adapter(tmp_path / "mine", **said))
+    assert (found.format, "\x1b" in found.problem) == ("peft", False)
+    assert found.problem
+
+
+@pytest.mark.parametrize("has_peft", [True, False])
+def test_an_adapter_beside_a_model_is_never_applied_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_peft: bool
+) -> None:
+    monkeypatch.setattr("engine.checkpoint.adapter.is_installed", lambda _: has_peft)
+    folder = checkpoint(tmp_path / "m")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "../../elsewhere"}')
+    if has_peft:
+        with pytest.raises(UnsupportedModel, match="peft would apply it unasked"):
+            inspect_folder(folder)
+    else:
+        assert "An adapter lies beside the model, and is not applied." in inspect_folder(folder).warnings
 
 
 def without_weights(folder: Path, **config: Any) -> Path:

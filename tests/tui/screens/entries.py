@@ -22,9 +22,11 @@ from engine.values import (
 )
 from sessions import Session, SessionError
 from tests.tui.readings import GIB
+from tui.code_review import CodeReview, FileState, ReviewedFile, changed_lines, source_lines
 from tui.model_entries import ModelEntry
 from tui.outlooks import Outlook
 from tui.planner import Plan
+from tui.safe_text import safe_line
 from tui.screens.plan_steps import cap_of
 
 T = TypeVar("T")
@@ -161,6 +163,44 @@ def plan_of(wish: PlanLoad, placement: Placement = PLACEMENT) -> Plan:
         ),
         longest=40960,
     )
+
+
+_CODE = """\
+from torch import nn
+
+from .configuration_strange import StrangeConfig
+
+
+class StrangeForCausalLM(nn.Module):
+    def __init__(self, config: StrangeConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.access = "user\u202e"  # reads otherwise than it runs
+"""
+REVIEW = CodeReview(
+    model=safe_line("owner/strange"),
+    repository=safe_line("huggingface · owner/strange"),
+    revision=safe_line("0123456789ab"),
+    is_foreign=False,
+    agreed_at=NOW - 9e4,
+    files=(
+        ReviewedFile(
+            name=safe_line("modeling_strange.py"),
+            sha256="ab" * 32,
+            state=FileState.CHANGED,
+            lines=source_lines(_CODE),
+            changes=changed_lines(_CODE.replace("  # reads otherwise than it runs", ""), _CODE),
+            hidden=1,
+        ),
+        ReviewedFile(
+            name=safe_line("configuration_strange.py"),
+            sha256="cd" * 32,
+            state=FileState.SAME,
+            lines=source_lines("class StrangeConfig: ...\n"),
+        ),
+    ),
+)
+"""Code that changed since the last yes, with a character that cannot be seen."""
 
 
 class FakeStore:

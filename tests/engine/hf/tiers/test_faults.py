@@ -10,15 +10,25 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from engine import EngineProcess
 from engine.commands import Generate, LoadModel
 from engine.errors import EngineFault, OutOfMemory
-from engine.events import EngineEnded, ModelLoaded, TurnFinished
+from engine.events import EngineEnded, Failed, ModelLoaded, TurnFinished
 from engine.hf.tiers import ring
 from engine.hf.tiers.direct import aligned_memory
 from engine.hf.tiers.residency import PageCache
-from engine.values import ChatMessage, FinishReason, ModelRef, Role, SamplingParams, Tier
+from engine.values import (
+    ChatMessage,
+    FinishReason,
+    LayerPlacement,
+    ModelRef,
+    Placement,
+    Role,
+    SamplingParams,
+    Tier,
+)
 from tests import tiny_models
 from tests.engine.hf.talk import Said, Talk, in_ram, on_disk
 from tests.engine.listener import Listener
@@ -171,3 +181,61 @@ def test_check_39_a_mapped_file_that_is_truncated_kills_the_engine_only_and_the_
     assert "became shorter" in ended.message
     assert (finished.finish_reason, finished.message) == (FinishReason.FAILED, ended.message)
     engine.close()
+
+
+GROUP_BYTES = 96 << 20
+WIDE: dict[str, Any] = {"intermediate_size": 16_384, "num_hidden_layers": 24}
+"""150 MB of layers, more than the group allows."""
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A cgroup v1 of 96 MiB, for what a process allocates from the moment on that it is put there."""
+    group = Path("/sys/fs/cgroup/memory") / f"vramble-disk-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup v1 to make a limit in: {error}")
+    (group / "memory.limit_in_bytes").write_text(str(GROUP_BYTES))
+    yield group
+    group.rmdir()
+
+
+def placed(folder: Path, offload: Path, tier: Tier) -> LoadModel:
+    names = [f"model.layers.{index}" for index in range(WIDE["num_hidden_layers"])]
+    layers = [LayerPlacement(name=name, bytes=0, tier=tier, device="disk") for name in names]
+    others = ("lm_head", "model.embed_tokens", "model.norm")
+    layers += [LayerPlacement(name=name, bytes=0, tier=Tier.CPU, device="ram") for name in others]
+    placement = Placement(context_window=64, layers=tuple(layers), offload_folder=offload)
+    return LoadModel(model=ModelRef(name=folder.name, folder=folder), placement=placement)
+
+
+def test_check_34_a_model_larger_than_its_group_answers_from_the_disk_and_in_ram_its_end_is_named(
+    folder: Path, tmp_path: Path, small_group: Path
+) -> None:
+    large = tiny_models.make("llama", tmp_path / "large", **WIDE)
+    assert (large / "model.safetensors").stat().st_size > 1.2 * GROUP_BYTES
+    with (large / "model.safetensors").open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    listener = Listener()
+    engine = EngineProcess(listener)
+    engine.start()
+    question = ChatMessage(role=Role.USER, content=QUESTION)
+    few = SamplingParams(temperature=0.0, max_new_tokens=3)
+    try:
+        # What the libraries need once is not what is limited.
+        engine.submit(LoadModel(turn_id=1, model=ModelRef(name="tiny", folder=folder), placement=in_ram()))
+        listener.wait_for(ModelLoaded, 1)
+        (small_group / "cgroup.procs").write_text(str(engine.pid))
+        engine.submit(replace(placed(large, tmp_path / "offload", Tier.DISK), turn_id=2))
+        engine.submit(Generate(turn_id=3, messages=(question,), sampling=few))
+        finished = listener.wait_for(TurnFinished, 3)
+        assert finished.finish_reason is FinishReason.LENGTH, finished.message
+        engine.submit(replace(placed(large, tmp_path / "offload", Tier.CPU), turn_id=4))
+        ended = listener.wait_for(EngineEnded)
+        assert ended.out_of_memory
+        assert "ran out of memory" in ended.message
+        assert "ran out of memory" in listener.wait_for(Failed, 4).message
+    finally:
+        engine.close()
+    assert not any((tmp_path / "offload").iterdir())
