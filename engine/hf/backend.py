@@ -25,6 +25,7 @@ from engine.hf import failures
 from engine.hf.assemble import assembled, notes
 from engine.hf.decode import Runner
 from engine.hf.dryrun import dry_run
+from engine.hf.early import EarlyReader, Reading, begun, planned
 from engine.hf.ledger import cuda_is_used
 from engine.hf.load import PlacedModel, load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
@@ -37,12 +38,12 @@ from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
 from engine.memory import read_memory
 from engine.offload import make_folder, parent_folder
-from engine.plan import footprint_of, live_budgets, place, require_real_devices, require_room
+from engine.plan import footprint_of, live_budgets, require_real_devices, require_room
 from engine.plan.learned import Lessons
 from engine.plan.limits import keep_limits, known_runtime
 from engine.plan.shelf import keep_blueprint, known_blueprint
 from engine.ram import read_bytes_from_disk
-from engine.values import BudgetRequest, DeviceLedger, LoadStage, Placement, Tier
+from engine.values import BudgetRequest, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
 WORTH_WAITING_BYTES = 64 << 20
@@ -52,8 +53,14 @@ WORTH_WAITING_BYTES = 64 << 20
 class HFBackend:
     """Runs one Hugging Face checkpoint at a time; every call on one thread."""
 
-    def __init__(self) -> None:
-        """Take the physical cores; OMP_NUM_THREADS goes first where it is set. Freed memory is reused."""
+    def __init__(self, early: EarlyReader | None = None) -> None:
+        """Take the physical cores; OMP_NUM_THREADS goes first where it is set. Freed memory is reused.
+
+        Args:
+            early: may have begun to read for the first load while this was imported.
+        """
+        self._early = early or EarlyReader()
+        self._reading: Reading | None = None
         self._loaded: LoadedModel | None = None
         self._placed: PlacedModel | None = None
         self._lessons: Lessons | None = None
@@ -103,7 +110,7 @@ class HFBackend:
     def plan(self, command: PlanLoad) -> Planned:
         """Place a model's layers against the budgets, without loading it."""
         held = self._loaded.ledgers() if self._loaded else ()
-        return Planned(model=command.model, placement=_place(command, held))
+        return Planned(model=command.model, placement=planned(command, held))
 
     def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
         """Load a model in place of the one before; raise LoadCancelled when cancelled."""
@@ -111,8 +118,9 @@ class HFBackend:
         self.unload()
         torch.set_num_threads(self._threads)
         progress = Progress(emit, cancelled)
-        progress.begin(LoadStage.IMPORT)
+        self._reading = self._early.take(command)
         try:
+            progress.begin(LoadStage.IMPORT)
             return self._load(command, progress, started)
         except EngineError:
             self.unload()
@@ -132,6 +140,7 @@ class HFBackend:
 
     def unload(self) -> None:
         """Drop the model and give its memory back as far as a living process can."""
+        self._stop_reading()
         self._loaded = self._lessons = None
         if self._placed is not None:
             self._placed.close()
@@ -141,18 +150,25 @@ class HFBackend:
             self._offload_folder = None
         _give_back()
 
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
     def _load(self, command: LoadModel, progress: Progress, started: float) -> ModelLoaded:
         verdict = inspect_folder(command.model.folder)
         read_before = read_bytes_from_disk(os.getpid())
-        placement = command.placement or _place(command)
+        placement = command.placement or planned(command)
         require_real_devices(placement)
         require_gpus(placement)
         if command.placement and placement.devices:
             _require_room(placement, verdict, command.budgets)
         if any(layer.tier is Tier.DISK for layer in placement.layers):
             self._offload_folder = make_folder(placement.offload_folder or parent_folder(BudgetRequest()))
+        self._reading = reading = self._reading or begun(verdict, placement, pid=os.getpid())
         tokenizer = load_tokenizer(verdict.folder)
-        self._placed = placed = load_model(verdict, placement, self._offload_folder, progress)
+        self._placed = placed = load_model(verdict, placement, self._offload_folder, progress, reading)
+        self._stop_reading()
         runner = Runner(placed.model, placed.device)
         runner.pace.largest = placement.prefill_chunk
         runner.kv.foresee(placement.context_window)
@@ -181,19 +197,6 @@ class HFBackend:
             has_chat_template=loaded.writer.template.exists,
             notes=notes(verdict, placement, loaded, placed) + (trial.notes if trial else ()),
         )
-
-
-def _place(command: PlanLoad | LoadModel, own: tuple[DeviceLedger, ...] = ()) -> Placement:
-    return place(
-        command.model.folder,
-        context_window=command.context_window,
-        quantization=command.quantization,
-        budgets=command.budgets,
-        strategy=command.strategy,
-        device_map=command.device_map,
-        own=own,
-        pid=os.getpid(),
-    )
 
 
 def _require_room(placement: Placement, verdict: Verdict, budgets: BudgetRequest) -> None:

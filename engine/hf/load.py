@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from engine.checkpoint import Verdict
 from engine.errors import DamagedCheckpoint, DoesNotFit
 from engine.hf.device_map import DeviceMap, device_map, resting_places
+from engine.hf.early import Reading
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
 from engine.hf.progress import Progress
@@ -115,7 +116,11 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
 
 
 def load_model(
-    verdict: Verdict, placement: Placement, offload_folder: Path | None, progress: Progress
+    verdict: Verdict,
+    placement: Placement,
+    offload_folder: Path | None,
+    progress: Progress,
+    reading: Reading | None = None,
 ) -> PlacedModel:
     """Load the weights.
 
@@ -124,6 +129,7 @@ def load_model(
         placement: what goes where, and how it is stored.
         offload_folder: for disk tensors that have to be rewritten.
         progress: is told, and raises LoadCancelled.
+        reading: what of it is read already, or under way.
 
     Raises:
         DamagedCheckpoint: tensors are missing.
@@ -139,7 +145,7 @@ def load_model(
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
     make = partial(_made, verdict.folder, config=config, attn_implementation=attention)
     if quantization is None and set(mapped.values()) <= {"cpu", "disk"}:
-        loader = CpuLoader.of(skeleton, placement, verdict)
+        loader = CpuLoader.of(skeleton, placement, verdict, reading.slabs if reading else None)
         if loader is not None and (placed := _read_in_place(loader, make, mapped, progress)):
             return placed
     if set(mapped.values()) != {"disk"}:

@@ -20,24 +20,31 @@ class CpuLoader:
     A context: leaving it ends what still reads.
     """
 
-    def __init__(self, found: InPlace, slots: int = SLOTS) -> None:
-        """Begin to read; use `of`."""
+    def __init__(self, found: InPlace, slots: int = SLOTS, early: Slabs | None = None) -> None:
+        """Begin to read, or go on with what was begun; use `of`."""
         self._found = found
         self._slots = slots
-        self._slabs = Slabs(found.ram_tensors, is_scarce=bool(found.disk_paths))
+        is_scarce = bool(found.disk_paths)
+        if early is not None and not early.serves(found.ram_tensors, is_scarce=is_scarce):
+            early.close()
+            early = None
+        self._slabs = early or Slabs(found.ram_tensors, is_scarce=is_scarce)
 
     @classmethod
-    def of(cls, skeleton: CausalModel, placement: Placement, verdict: Verdict) -> CpuLoader | None:
+    def of(
+        cls, skeleton: CausalModel, placement: Placement, verdict: Verdict, early: Slabs | None = None
+    ) -> CpuLoader | None:
         """Begin, where every tensor of the plan's tiers can be used as it is stored; else None.
 
         Args:
             skeleton: the model on the meta device.
             placement: nothing of it on a GPU, nothing quantized on load.
             verdict: of the folder.
+            early: what was begun to be read before the skeleton was there.
         """
         on_disk = [layer.name for layer in placement.layers if layer.tier is Tier.DISK]
         found = in_place(skeleton, verdict.tensors, on_disk)
-        return None if found is None or verdict.config.quantization else cls(found)
+        return None if found is None or verdict.config.quantization else cls(found, early=early)
 
     def __enter__(self) -> CpuLoader:
         """Return itself."""
