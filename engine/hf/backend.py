@@ -27,12 +27,14 @@ from engine.hf.decode import Runner
 from engine.hf.dryrun import dry_run
 from engine.hf.early import EarlyReader, Reading, begun, planned
 from engine.hf.ledger import cuda_is_used
+from engine.hf.keeper import Keeper
 from engine.hf.load import PlacedModel, load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.measure import measured_limits
 from engine.hf.native.foundry import Foundry
 from engine.hf.native.library import Kernels
 from engine.hf.native.trial import Trial
+from engine.hf.packed import kept
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
@@ -61,6 +63,7 @@ class HFBackend:
         """
         self._early = early or EarlyReader()
         self._reading: Reading | None = None
+        self._keeper: Keeper | None = None
         self._loaded: LoadedModel | None = None
         self._placed: PlacedModel | None = None
         self._lessons: Lessons | None = None
@@ -141,6 +144,9 @@ class HFBackend:
     def unload(self) -> None:
         """Drop the model and give its memory back as far as a living process can."""
         self._stop_reading()
+        if self._keeper is not None:
+            self._keeper.stop()
+            self._keeper = None
         self._loaded = self._lessons = None
         if self._placed is not None:
             self._placed.close()
@@ -180,6 +186,8 @@ class HFBackend:
         _warm_up(runner, tokenizer, trial)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)
+        if placed.is_packed_anew:
+            self._keeper = kept(placed.model, verdict, placement.quantization)
         seconds = time.monotonic() - started
         self._lessons = _lessons(verdict, placement)
         if self._lessons:

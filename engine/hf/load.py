@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import os
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -19,6 +21,7 @@ from engine.hf.device_map import DeviceMap, device_map, resting_places
 from engine.hf.early import Reading
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
+from engine.hf.packed import restored
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel, TextTokenizer
 from engine.hf.readahead import read_ahead
@@ -42,7 +45,10 @@ class PlacedModel:
     Attributes:
         model: in eval mode.
         device: where input ids go.
+        is_packed_anew: all of it was packed on load, for the CPU.
     """
+
+    is_packed_anew = False
 
     def __init__(
         self,
@@ -148,6 +154,15 @@ def load_model(
         loader = CpuLoader.of(skeleton, placement, verdict, reading.slabs if reading else None)
         if loader is not None and (placed := _read_in_place(loader, make, mapped, progress)):
             return placed
+    is_on_cpu = set(mapped.values()) <= {"cpu"}
+    if quantization is not None and is_on_cpu:
+        again = partial(_made_again, type(skeleton), config, quantization, attn_implementation=attention)
+        if (model := restored(reading, again, progress)) is not None:
+            trim_heap()
+            return PlacedModel(model, mapped)
+    if reading is not None:
+        reading.close()
+        gc.collect()
     if set(mapped.values()) != {"disk"}:
         read_ahead(verdict.tensors, progress)
     progress.begin(LoadStage.QUANTIZE if quantization else LoadStage.PLACE, verdict.weight_bytes)
@@ -159,7 +174,9 @@ def load_model(
     streamed = _streamed(model, streamed_names(placement, verdict, mapped), mapped, progress)
     trim_heap()
     release_mapped([*model.parameters(), *(buffer for _, buffer in model.named_buffers())])
-    return PlacedModel(model, mapped, streamed=streamed)
+    placed = PlacedModel(model, mapped, streamed=streamed)
+    placed.is_packed_anew = quantization is not None and is_on_cpu
+    return placed
 
 
 def _streamed(model: CausalModel, names: Collection[str], mapped: DeviceMap, progress: Progress) -> Takeover:
@@ -199,6 +216,26 @@ def _made(folder: Path, **arguments: object) -> CausalModel:
     model, report = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", use_safetensors=True, output_loading_info=True, **LOCAL, **arguments
     )
+    _refuse_missing(report["missing_keys"])
+    made: CausalModel = model.eval()
+    return made
+
+
+def _made_again(
+    kind: type[Any],
+    config: object,
+    quantization: BitsAndBytesConfig,
+    state: dict[str, torch.Tensor],
+    *,
+    attn_implementation: str,
+) -> CausalModel:
+    """Let transformers build a model of weights that were packed before; raises as `_made` does."""
+    packed = copy.deepcopy(config)
+    vars(packed)["quantization_config"] = quantization.to_dict()
+    model, report = kind.from_pretrained(
+        None, config=packed, state_dict=state, dtype="auto", device_map={"": "cpu"},
+        attn_implementation=attn_implementation, output_loading_info=True,
+    )  # fmt: skip
     _refuse_missing(report["missing_keys"])
     made: CausalModel = model.eval()
     return made
