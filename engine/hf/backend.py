@@ -26,8 +26,8 @@ from engine.hf.assemble import assembled, notes
 from engine.hf.decode import Runner
 from engine.hf.dryrun import dry_run
 from engine.hf.early import EarlyReader, Reading, begun, planned
-from engine.hf.ledger import cuda_is_used
 from engine.hf.keeper import Keeper
+from engine.hf.ledger import cuda_is_used
 from engine.hf.load import PlacedModel, load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.measure import measured_limits

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -86,14 +84,18 @@ def _tensors(model: CausalModel) -> Iterator[tuple[str, torch.Tensor]]:
     for name, parameter in model.named_parameters():
         yield name, parameter.data.as_subclass(torch.Tensor)
     for path, module in model.named_modules():
-        if type(module).__name__ == "Linear4bit":
-            state: Any = module.weight.quant_state
-            yield from ((f"{path}.weight.{key}", part) for key, part in state.as_dict(packed=True).items())
-        elif type(module).__name__ == "Linear8bitLt":
-            scales: Any = module.weight.SCB if module.weight.SCB is not None else module.state.SCB
-            yield f"{path}.SCB", scales
+        yield from ((f"{path}.{name}", part) for name, part in _beside(module))
         lasting = set(module._buffers) - module._non_persistent_buffers_set
         yield from ((f"{path}.{name}".lstrip("."), module.get_buffer(name)) for name in sorted(lasting))
+
+
+def _beside(module: Any) -> Iterator[tuple[str, torch.Tensor]]:  # noqa: ANN401 - bitsandbytes has no types
+    """What a packed layer needs beside its weights."""
+    if type(module).__name__ == "Linear4bit":
+        state = module.weight.quant_state.as_dict(packed=True)
+        yield from ((f"weight.{name}", part) for name, part in state.items())
+    elif type(module).__name__ == "Linear8bitLt":
+        yield "SCB", module.state.SCB if module.weight.SCB is None else module.weight.SCB
 
 
 def _evenness(size: int) -> int:
@@ -103,7 +105,7 @@ def _evenness(size: int) -> int:
 
 def _entry(name: str, tensor: torch.Tensor) -> Entry:
     content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return Entry(name, _NAMES[tensor.dtype], tuple(tensor.shape), memoryview(content))
+    return Entry(name, _NAMES[tensor.dtype], tuple(tensor.shape), content.data)
 
 
 def _state(slabs: Slabs, tensors: Iterable[StoredTensor]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -123,7 +125,7 @@ def _is_sound(slabs: Slabs, packed: PackedFile) -> bool:
 
 
 def _settle(module: Any) -> None:  # noqa: ANN401 - of bitsandbytes, which has no types
-    """Tell a 4-bit layer which form its weights have: where it computes with bf16, they lie by tiles of rows."""
+    """Tell a 4-bit layer which form its weights have: where it computes in bf16, they lie in tiles."""
     state = getattr(getattr(module, "weight", None), "quant_state", None)
     if state is None or state.absmax.dtype is not torch.bfloat16:
         return
