@@ -14,7 +14,7 @@ from engine.hf.keeper import ALIGNMENT, CHECKSUMS, Entry, Keeper, are_sound
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel
 from engine.hf.tiers.slabs import Slabs
-from engine.plan.packed import PackedFile, packed_path, used
+from engine.plan.packed import PackedFile, packed_file, packed_path, used
 from engine.values import LoadStage, Quantization
 
 WORTH_SHARE = 0.75
@@ -68,7 +68,7 @@ def kept(model: CausalModel, verdict: Verdict, quantization: Quantization) -> Ke
         quantization: that was applied.
     """
     path = packed_path(verdict, quantization)
-    if path is None or not verdict.config.dtype or path.exists():
+    if path is None or not verdict.config.dtype or packed_file(verdict, quantization) is not None:
         return None
     tensors = dict(_tensors(model))
     size = sum(tensor.nbytes for tensor in tensors.values())
