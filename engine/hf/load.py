@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 import os
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -28,13 +26,14 @@ from engine.hf.readahead import read_ahead
 from engine.hf.tiers.disk import DiskTier
 from engine.hf.tiers.loader import CpuLoader
 from engine.hf.tiers.takeover import Takeover, streamed_names, take_over
+from engine.hf.views import built, refuse_missing
 from engine.values import LoadStage, Placement, Quantization, Tier
 
-NAMED_TENSORS = 3
 RELEASE_BYTES = 64 << 20
 RELEASE_WHILE_PACKING_BYTES = 4 << 20
 """Packing one matrix leaves gaps of several times its size, and takes far longer than a trim."""
 ONE_AFTER_ANOTHER = "HF_DEACTIVATE_ASYNC_LOAD"
+Build = Callable[[dict[str, torch.Tensor]], CausalModel]
 COMPUTED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 LOCAL = {"trust_remote_code": False, "local_files_only": True}
 
@@ -150,16 +149,17 @@ def load_model(
     mapped = device_map(placement, skeleton)
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
     make = partial(_made, verdict.folder, config=config, attn_implementation=attention)
+    build = partial(built, type(skeleton), config, attention, quantization)
+    is_on_cpu = set(mapped.values()) <= {"cpu"}
     if quantization is None and set(mapped.values()) <= {"cpu", "disk"}:
         loader = CpuLoader.of(skeleton, placement, verdict, reading.slabs if reading else None)
-        if loader is not None and (placed := _read_in_place(loader, make, mapped, progress)):
-            return placed
-    is_on_cpu = set(mapped.values()) <= {"cpu"}
-    if quantization is not None and is_on_cpu:
-        again = partial(_made_again, type(skeleton), config, quantization, attn_implementation=attention)
-        if (model := restored(reading, again, progress)) is not None:
-            trim_heap()
-            return PlacedModel(model, mapped)
+        if loader is not None:
+            maker = _maker(loader, verdict, make, build)
+            if placed := _read_in_place(loader, maker, mapped, progress):
+                return placed
+            del maker
+    if quantization is not None and is_on_cpu and (placed := _read_packed(reading, build, mapped, progress)):
+        return placed
     if reading is not None:
         reading.close()
         gc.collect()
@@ -193,15 +193,35 @@ def _streamed(model: CausalModel, names: Collection[str], mapped: DeviceMap, pro
     return take_over(model, names, torch.device("cuda", gpus[0]), note=note)
 
 
+def _maker(
+    loader: CpuLoader, verdict: Verdict, make: Callable[..., CausalModel], build: Build
+) -> Callable[[], CausalModel]:
+    """Build on what is being read where all of it is; else on the mapped files."""
+    views = loader.state(verdict)
+    return partial(make, device_map={"": "cpu"}) if views is None else partial(build, views)
+
+
+def _read_packed(
+    reading: Reading | None, build: Build, mapped: DeviceMap, progress: Progress
+) -> PlacedModel | None:
+    """Load what was packed before; None where nothing was kept, or where it is damaged."""
+    with _in_turn({"cpu"}):
+        model = restored(reading, build, progress)
+    trim_heap()
+    return None if model is None else PlacedModel(model, mapped)
+
+
 def _read_in_place(
-    loader: CpuLoader, make: Callable[..., CausalModel], mapped: DeviceMap, progress: Progress
+    loader: CpuLoader, make: Callable[[], CausalModel], mapped: DeviceMap, progress: Progress
 ) -> PlacedModel | None:
     """Load a model whose weights are used as they are stored; None where they turn out not to be."""
     with loader:
         loader.begin(progress)
-        with progress.watching(lambda: loader.done_bytes):
-            model = make(device_map={"": "cpu"})
+        with progress.watching(lambda: loader.done_bytes), _in_turn({"cpu"}):
+            model = make()
         tier = loader.settle(model, progress)
+        if loader.is_early and not loader.holds(model):
+            model = make()  # some of it was computed, of bytes that were not there yet
     if tier is None:
         del model
         gc.collect()  # it refers to itself, and would lie in RAM beside the next one
@@ -216,27 +236,7 @@ def _made(folder: Path, **arguments: object) -> CausalModel:
     model, report = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", use_safetensors=True, output_loading_info=True, **LOCAL, **arguments
     )
-    _refuse_missing(report["missing_keys"])
-    made: CausalModel = model.eval()
-    return made
-
-
-def _made_again(
-    kind: type[Any],
-    config: object,
-    quantization: BitsAndBytesConfig,
-    state: dict[str, torch.Tensor],
-    *,
-    attn_implementation: str,
-) -> CausalModel:
-    """Let transformers build a model of weights that were packed before; raises as `_made` does."""
-    packed = copy.deepcopy(config)
-    vars(packed)["quantization_config"] = quantization.to_dict()
-    model, report = kind.from_pretrained(
-        None, config=packed, state_dict=state, dtype="auto", device_map={"": "cpu"},
-        attn_implementation=attn_implementation, output_loading_info=True,
-    )  # fmt: skip
-    _refuse_missing(report["missing_keys"])
+    refuse_missing(report["missing_keys"])
     made: CausalModel = model.eval()
     return made
 
@@ -265,7 +265,8 @@ class Releases:
 def _in_turn(devices: set[int | str]) -> Iterator[None]:
     """Let transformers convert one parameter after another, where nothing is copied to a GPU meanwhile.
 
-    Its threads run ahead of what stacks experts, and what they have converted waits in RAM.
+    Its threads run ahead of what stacks experts, and what they have converted waits in RAM. Where nothing
+    is copied, they only wait for Python's lock, which those that read need, too.
     """
     if any(isinstance(device, int) for device in devices):
         yield
@@ -306,13 +307,3 @@ def _quantization(
         bnb_4bit_compute_dtype=COMPUTED.get(verdict.config.dtype, torch.bfloat16),
         llm_int8_enable_fp32_cpu_offload=has_gpu,
     )
-
-
-def _refuse_missing(missing: list[str]) -> None:
-    """Refuse what transformers would fill with random numbers."""
-    if missing:
-        names = ", ".join(sorted(missing)[:NAMED_TENSORS])
-        more = " and more" if len(missing) > NAMED_TENSORS else ""
-        raise DamagedCheckpoint(
-            f"The checkpoint lacks {len(missing)} tensors: {names}{more}.", "Download the model again."
-        )

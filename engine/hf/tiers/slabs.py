@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.checkpoint import StoredTensor
-from engine.hf.tiers.direct import CHUNK_BYTES, READERS, FileReader, Read, aligned, aligned_memory
+from engine.hf.tiers.direct import FileReader, Read, aligned_memory
 from engine.hf.tiers.layout import Layout
 from engine.hf.tiers.residency import PageCache
 from engine.plan.in_place import KEPT_SHARE
@@ -27,7 +27,10 @@ POLL_SECONDS = 0.05
 """How often a cancel is looked for."""
 PATIENCE_SECONDS = 0.05
 """That a cancel waits for the disk."""
-LARGEST_PART_BYTES = 256 << 20
+PART_BYTES = 32 << 20
+"""That one reader reads at once: small, so that none is left with much when the others are done."""
+LONG_PART_BYTES = 128 << 20
+"""Where readers wait long for their turn."""
 
 
 class _Slab(NamedTuple):
@@ -66,7 +69,7 @@ class Slabs:
         self._wanted = {(tensor.file, tensor.start) for tensor in tensors}
         cache = PageCache()
         layouts = [_layout(group) for _, group in groupby(tensors, key=lambda tensor: tensor.file)]
-        part = _part_bytes(sum(layout.bytes for layout in layouts))
+        part = PART_BYTES if patience <= PATIENCE_SECONDS else LONG_PART_BYTES
         self._direct = FileReader(part_bytes=part, patience=patience)
         self._plain = FileReader(is_direct=False, part_bytes=part, patience=patience)
         cached = [cache.holds(layout.extents) for layout in layouts]
@@ -134,12 +137,21 @@ class Slabs:
         self._plain.close()
 
     def bytes_of(self, tensor: StoredTensor) -> memoryview | None:
-        """What was read of a tensor; None where it is used where it is mapped."""
+        """What is read of a tensor; None where it is used where it is mapped."""
         for slab in self._slabs:
             position = slab.layout.position(tensor.file, tensor.start)
             if position is not None:
                 return slab.memory[position : position + tensor.bytes]
         return None
+
+    def holds(self, tensors: Iterable[torch.Tensor]) -> bool:
+        """Say whether all tensors are views of what was read."""
+        import torch
+
+        starts = [torch.frombuffer(slab.memory, dtype=torch.uint8).data_ptr() for slab in self._slabs]
+        spans = [(start, start + len(slab.memory)) for start, slab in zip(starts, self._slabs, strict=True)]
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        return all(any(start <= address < end for start, end in spans) for address in addresses)
 
     def _find(self, tensor: torch.Tensor, file: Path, start: int) -> torch.Tensor | None:
         import torch
@@ -155,11 +167,6 @@ class Slabs:
 
 def _layout(tensors: Iterable[StoredTensor]) -> Layout:
     return Layout((tensor.file, tensor.start, tensor.bytes) for tensor in tensors)
-
-
-def _part_bytes(total: int) -> int:
-    """What one reader reads one after the other: its share, or a part of it where that is long."""
-    return min(max(aligned(total // READERS), CHUNK_BYTES), LARGEST_PART_BYTES)
 
 
 def _begun(layout: Layout, reader: FileReader) -> _Slab:

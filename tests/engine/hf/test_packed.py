@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,15 +13,20 @@ import torch
 from engine.checkpoint import Verdict, inspect_folder
 from engine.events import LoadProgress
 from engine.hf import keeper, packed
-from engine.hf.keeper import UNFINISHED, make_room
+from engine.hf.keeper import make_room
 from engine.plan import footprint_of
-from engine.plan.packed import packed_file, packed_folder, packed_path
+from engine.plan.packed import UNFINISHED, packed_file, packed_folder, packed_path
 from engine.values import LoadStage, Quantization
 from tests import tiny_models
 from tests.engine.hf.talk import Talk, quantized
 
 NF4 = Quantization.NF4
-SHAPE = {"hidden_size": 64, "intermediate_size": 512, "num_key_value_heads": 4, "head_dim": 16}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 512,
+    "num_key_value_heads": 4,
+    "head_dim": 16,
+}
 
 
 class Answer(NamedTuple):
