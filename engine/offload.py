@@ -40,10 +40,9 @@ def sweep(parent: Path) -> None:
 def leftovers(parent: Path) -> list[Path]:
     """The folders of engines that no longer run."""
     found = parent.glob(f"{_PREFIX}*")
-    return [
-        folder for folder in found if not _is_running(folder.name.removeprefix(_PREFIX).partition("-")[0])
-    ]
+    return [folder for folder in found if not is_running(folder.name.removeprefix(_PREFIX).partition("-")[0])]
 
 
-def _is_running(pid: str) -> bool:
+def is_running(pid: str) -> bool:
+    """Say whether a process of that number runs."""
     return pid.isdigit() and Path(f"/proc/{pid}").exists()

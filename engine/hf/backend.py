@@ -26,25 +26,28 @@ from engine.hf import failures
 from engine.hf.assemble import assembled, notes
 from engine.hf.decode import Runner
 from engine.hf.dryrun import dry_run
+from engine.hf.early import EarlyReader, Reading, begun, planned
+from engine.hf.keeper import Keeper
 from engine.hf.ledger import cuda_is_used
-from engine.hf.load import PlacedModel, load_model, load_tokenizer, require_gpus
+from engine.hf.load import PlacedModel, Source, load_model, load_tokenizer, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.measure import measured_limits
 from engine.hf.native.foundry import Foundry
 from engine.hf.native.library import Kernels
 from engine.hf.native.trial import Trial
 from engine.hf.own_code import OwnCode
+from engine.hf.packed_cache import kept
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
 from engine.hf.turn import Turn
 from engine.memory import read_memory
 from engine.offload import make_folder, parent_folder
-from engine.plan import footprint_of, live_budgets, place, require_real_devices, require_room
+from engine.plan import footprint_of, live_budgets, require_real_devices, require_room
 from engine.plan.learned import Lessons
 from engine.plan.limits import keep_limits, known_runtime
 from engine.plan.shelf import keep_blueprint, known_blueprint
 from engine.ram import read_bytes_from_disk
-from engine.values import BudgetRequest, DeviceLedger, LoadStage, Placement, Tier
+from engine.values import BudgetRequest, LoadStage, Placement, Tier
 
 WARM_UP_TOKENS = 8
 ABSURD_LOGIT = 1e9
@@ -56,8 +59,15 @@ WORTH_WAITING_BYTES = 64 << 20
 class HFBackend:
     """Runs one Hugging Face checkpoint at a time; every call on one thread."""
 
-    def __init__(self) -> None:
-        """Take the physical cores; OMP_NUM_THREADS goes first where it is set. Freed memory is reused."""
+    def __init__(self, early: EarlyReader | None = None) -> None:
+        """Take the physical cores; OMP_NUM_THREADS goes first where it is set. Freed memory is reused.
+
+        Args:
+            early: may have begun to read for the first load while this was imported.
+        """
+        self._early = early or EarlyReader()
+        self._reading: Reading | None = None
+        self._keeper: Keeper | None = None
         self._loaded: LoadedModel | None = None
         self._placed: PlacedModel | None = None
         self._lessons: Lessons | None = None
@@ -108,7 +118,7 @@ class HFBackend:
     def plan(self, command: PlanLoad) -> Planned:
         """Place a model's layers against the budgets, without loading it."""
         held = self._loaded.ledgers() if self._loaded else ()
-        return Planned(model=command.model, placement=_place(command, held))
+        return Planned(model=command.model, placement=planned(command, held))
 
     def load(self, command: LoadModel, emit: Emit, cancelled: Cancelled) -> ModelLoaded:
         """Load a model in place of the one before; raise LoadCancelled when cancelled."""
@@ -119,15 +129,16 @@ class HFBackend:
             progress.begin(LoadStage.IMPORT)
             verdict, own = _agreed(command)
             self.unload()
-            self._own = own
+            self._own, self._reading = own, self._early.take(command)
             return self._load(command, verdict, progress, started)
         except NeedsConsent:
+            self._early.take(None)
             raise
         except EngineError:
-            self.unload()
+            self._abandon()
             raise
         except failures.FAILURES as error:
-            self.unload()
+            self._abandon()
             raise failures.named(error, "loading the model") from error
 
     def generate(self, command: Generate, cancelled: Cancelled) -> Iterator[Event]:
@@ -141,6 +152,10 @@ class HFBackend:
 
     def unload(self) -> None:
         """Drop the model and give its memory back as far as a living process can."""
+        self._stop_reading()
+        if self._keeper is not None:
+            self._keeper.stop()
+            self._keeper = None
         self._loaded = self._lessons = None
         if self._placed is not None:
             self._placed.close()
@@ -153,17 +168,30 @@ class HFBackend:
             self._own = None
         _give_back()
 
+    def _abandon(self) -> None:
+        """Drop the model, and what was begun to be read of another."""
+        self._early.take(None)
+        self.unload()
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
     def _load(self, command: LoadModel, verdict: Verdict, progress: Progress, started: float) -> ModelLoaded:
         read_before = read_bytes_from_disk(os.getpid())
-        placement = command.placement or _place(command)
+        placement = command.placement or planned(command)
         require_real_devices(placement)
         require_gpus(placement)
         if command.placement and placement.devices:
             _require_room(placement, verdict, command.budgets)
         if any(layer.tier is Tier.DISK for layer in placement.layers):
             self._offload_folder = make_folder(placement.offload_folder or parent_folder(BudgetRequest()))
+        self._reading = reading = self._reading or begun(verdict, placement, pid=os.getpid())
         tokenizer = load_tokenizer(verdict.folder, self._own)
-        self._placed = placed = load_model(verdict, placement, self._offload_folder, progress, self._own)
+        source = Source(verdict, self._own, reading)
+        self._placed = placed = load_model(source, placement, self._offload_folder, progress)
+        self._stop_reading()
         runner = Runner(placed.model, placed.device)
         runner.pace.largest = placement.prefill_chunk
         runner.kv.foresee(placement.context_window)
@@ -175,6 +203,8 @@ class HFBackend:
         _warm_up(runner, tokenizer, trial)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)
+        if placed.is_packed_anew:
+            self._keeper = kept(placed.model, verdict, placement.quantization)
         seconds = time.monotonic() - started
         self._lessons = _lessons(verdict, placement)
         if self._lessons:
@@ -198,20 +228,6 @@ def _agreed(command: LoadModel) -> tuple[Verdict, OwnCode | None]:
     """Judge the folder, and import the code of its own that the person agreed to. Raises NeedsConsent."""
     verdict = inspect_folder(command.model.folder, may_run_code=bool(command.trusted))
     return verdict, OwnCode(verdict.folder, command.trusted) if verdict.runs_code else None
-
-
-def _place(command: PlanLoad | LoadModel, own: tuple[DeviceLedger, ...] = ()) -> Placement:
-    return place(
-        command.model.folder,
-        context_window=command.context_window,
-        quantization=command.quantization,
-        budgets=command.budgets,
-        strategy=command.strategy,
-        device_map=command.device_map,
-        own=own,
-        pid=os.getpid(),
-        may_run_code=isinstance(command, LoadModel) and bool(command.trusted),
-    )
 
 
 def _require_room(placement: Placement, verdict: Verdict, budgets: BudgetRequest) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -20,24 +20,27 @@ from engine.checkpoint.files import read_json
 from engine.errors import DamagedCheckpoint, DoesNotFit
 from engine.hf.adapted import LOCAL, class_of, config_of, native_weights, require_offload_room
 from engine.hf.device_map import DeviceMap, device_map, resting_places
+from engine.hf.early import Reading
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
 from engine.hf.old_tokenizer import old_tokenizer
 from engine.hf.own_code import OwnCode, foreign_errors
 from engine.hf.packed import ask_to_unpack, refuse_split
+from engine.hf.packed_cache import restored
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel, TextTokenizer
 from engine.hf.readahead import read_ahead
 from engine.hf.tiers.disk import DiskTier
 from engine.hf.tiers.loader import CpuLoader
 from engine.hf.tiers.takeover import Takeover, streamed_names, take_over
+from engine.hf.views import built, refuse_missing
 from engine.values import LoadStage, Placement, Quantization, Tier
 
-NAMED_TENSORS = 3
 RELEASE_BYTES = 64 << 20
 RELEASE_WHILE_PACKING_BYTES = 4 << 20
 """Packing one matrix leaves gaps of several times its size, and takes far longer than a trim."""
 ONE_AFTER_ANOTHER = "HF_DEACTIVATE_ASYNC_LOAD"
+Build = Callable[[dict[str, torch.Tensor]], CausalModel]
 COMPUTED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -47,7 +50,10 @@ class PlacedModel:
     Attributes:
         model: in eval mode.
         device: where input ids go.
+        is_packed_anew: all of it was packed on load, for the CPU.
     """
+
+    is_packed_anew = False
 
     def __init__(
         self,
@@ -129,50 +135,104 @@ def load_tokenizer(folder: Path, own: OwnCode | None = None) -> TextTokenizer:
     return tokenizer
 
 
+class Source(NamedTuple):
+    """What a model is loaded from.
+
+    Attributes:
+        verdict: of the folder; whatever must not be loaded was refused there.
+        own: the repository's classes, where the person agreed to their code.
+        reading: what of it is read already, or under way.
+    """
+
+    verdict: Verdict
+    own: OwnCode | None = None
+    reading: Reading | None = None
+
+    @property
+    def loads(self) -> Any:  # noqa: ANN401 - a class of transformers, or the repository's
+        """The class that loads it."""
+        return self.own.model if self.own else AutoModelForCausalLM
+
+
+class _Plan(NamedTuple):
+    """How one model is made.
+
+    Attributes:
+        make: lets transformers build it from its folder, or from views of the mapped files.
+        build: lets transformers build it on tensors that are given.
+        mapped: where its modules go.
+        quantization: on load.
+    """
+
+    make: Callable[..., CausalModel]
+    build: Build
+    mapped: DeviceMap
+    quantization: BitsAndBytesConfig | None
+
+
 def load_model(
-    verdict: Verdict,
-    placement: Placement,
-    offload_folder: Path | None,
-    progress: Progress,
-    own: OwnCode | None = None,
+    source: Source, placement: Placement, offload_folder: Path | None, progress: Progress
 ) -> PlacedModel:
     """Load the weights.
 
     Args:
-        verdict: of the folder; whatever must not be loaded was refused there.
+        source: of the model.
         placement: what goes where, and how it is stored.
         offload_folder: for disk tensors that have to be rewritten.
         progress: is told, and raises LoadCancelled.
-        own: the repository's classes, where the person agreed to their code.
 
     Raises:
         DamagedCheckpoint: tensors are missing.
         LoadCancelled: the person stopped it.
     """
-    config, attention, skeleton = _described(verdict, own)
+    verdict = source.verdict
+    config, attention, skeleton = _described(verdict, source.own)
     mapped = device_map(placement, skeleton)
     refuse_split(verdict.config, mapped.values())
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
-    loads = own.model if own else AutoModelForCausalLM
-    make = partial(_made, loads, verdict, config=config, attn_implementation=attention)
-    if quantization is None and set(mapped.values()) <= {"cpu", "disk"}:
-        loader = CpuLoader.of(skeleton, placement, verdict)
-        if loader is not None and (placed := _read_in_place(loader, make, mapped, progress)):
-            return placed
+    make = partial(_made, source.loads, verdict, config=config, attn_implementation=attention)
+    build = partial(built, type(skeleton), config, attention, quantization)
+    plan = _Plan(make, build, mapped, quantization)
+    if placed := _read_by_us(source, placement, skeleton, plan, progress):
+        return placed
+    if source.reading is not None:
+        source.reading.close()
+        gc.collect()
     if verdict.is_renamed and "disk" in mapped.values():
         require_offload_room(verdict, resting_places(skeleton, mapped), offload_folder)
-    if set(mapped.values()) != {"disk"}:
-        read_ahead(verdict.tensors, progress)
-    progress.begin(LoadStage.QUANTIZE if quantization else LoadStage.PLACE, verdict.weight_bytes)
-    with (
-        progress.counting(Releases(RELEASE_WHILE_PACKING_BYTES if quantization else RELEASE_BYTES)),
-        _in_turn(set(mapped.values())),
-    ):
-        model = make(device_map=mapped, offload_folder=offload_folder, quantization_config=quantization)
+    model = _converted(verdict, plan, offload_folder, progress)
     streamed = _streamed(model, streamed_names(placement, verdict, mapped), mapped, progress)
     trim_heap()
     release_mapped([*model.parameters(), *(buffer for _, buffer in model.named_buffers())])
-    return PlacedModel(model, mapped, streamed=streamed)
+    placed = PlacedModel(model, mapped, streamed=streamed)
+    placed.is_packed_anew = quantization is not None and set(mapped.values()) <= {"cpu"}
+    return placed
+
+
+def _read_by_us(
+    source: Source, placement: Placement, skeleton: CausalModel, plan: _Plan, progress: Progress
+) -> PlacedModel | None:
+    """Load what the CPU computes as it is stored, now or since it was packed before; None for anything else."""
+    devices, reading = set(plan.mapped.values()), source.reading
+    if plan.quantization is not None:
+        return _read_packed(reading, plan, progress) if devices <= {"cpu"} else None
+    if not devices <= {"cpu", "disk"}:
+        return None
+    loader = CpuLoader.of(skeleton, placement, source.verdict, reading.slabs if reading else None)
+    return None if loader is None else _read_in_place(loader, _maker(loader, source, plan), plan, progress)
+
+
+def _converted(verdict: Verdict, plan: _Plan, offload_folder: Path | None, progress: Progress) -> CausalModel:
+    """Let transformers read, convert and pack."""
+    devices, quantization = set(plan.mapped.values()), plan.quantization
+    if devices != {"disk"}:
+        read_ahead(verdict.tensors, progress)
+    progress.begin(LoadStage.QUANTIZE if quantization else LoadStage.PLACE, verdict.weight_bytes)
+    releases = Releases(RELEASE_WHILE_PACKING_BYTES if quantization else RELEASE_BYTES)
+    with progress.counting(releases), _in_turn(devices):
+        return plan.make(
+            device_map=plan.mapped, offload_folder=offload_folder, quantization_config=quantization
+        )
 
 
 def _described(verdict: Verdict, own: OwnCode | None) -> tuple[object, str, CausalModel]:
@@ -209,22 +269,38 @@ def _streamed(model: CausalModel, names: Collection[str], mapped: DeviceMap, pro
     return take_over(model, names, torch.device("cuda", gpus[0]), note=note)
 
 
+def _maker(loader: CpuLoader, source: Source, plan: _Plan) -> Callable[[], CausalModel]:
+    """Build on what is being read where all of it is; else on the mapped files."""
+    views = None if source.own else loader.state(source.verdict)
+    return partial(plan.make, device_map={"": "cpu"}) if views is None else partial(plan.build, views)
+
+
+def _read_packed(reading: Reading | None, plan: _Plan, progress: Progress) -> PlacedModel | None:
+    """Load what was packed before; None where nothing was kept, or where it is damaged."""
+    with _in_turn({"cpu"}):
+        model = restored(reading, plan.build, progress)
+    trim_heap()
+    return None if model is None else PlacedModel(model, plan.mapped)
+
+
 def _read_in_place(
-    loader: CpuLoader, make: Callable[..., CausalModel], mapped: DeviceMap, progress: Progress
+    loader: CpuLoader, make: Callable[[], CausalModel], plan: _Plan, progress: Progress
 ) -> PlacedModel | None:
     """Load a model whose weights are used as they are stored; None where they turn out not to be."""
     with loader:
         loader.begin(progress)
-        with progress.watching(lambda: loader.done_bytes):
-            model = make(device_map={"": "cpu"})
+        with progress.watching(lambda: loader.done_bytes), _in_turn({"cpu"}):
+            model = make()
         tier = loader.settle(model, progress)
+        if loader.is_early and not loader.holds(model):
+            model = make()  # some of it was computed, of bytes that were not there yet
     if tier is None:
         del model
         gc.collect()  # it refers to itself, and would lie in RAM beside the next one
         return None
     trim_heap()
     release_mapped()
-    return PlacedModel(model, mapped, tier)
+    return PlacedModel(model, plan.mapped, tier)
 
 
 def _made(loads: Any, verdict: Verdict, **arguments: object) -> CausalModel:  # noqa: ANN401 - a class
@@ -235,7 +311,7 @@ def _made(loads: Any, verdict: Verdict, **arguments: object) -> CausalModel:  # 
         model, report = made_by.from_pretrained(None, state_dict=native_weights(verdict), **asked)
     else:
         model, report = loads.from_pretrained(verdict.folder, **asked)
-    _refuse_missing(report["missing_keys"])
+    refuse_missing(report["missing_keys"])
     made: CausalModel = model.eval()
     return made
 
@@ -264,7 +340,8 @@ class Releases:
 def _in_turn(devices: set[int | str]) -> Iterator[None]:
     """Let transformers convert one parameter after another, where nothing is copied to a GPU meanwhile.
 
-    Its threads run ahead of what stacks experts, and what they have converted waits in RAM.
+    Its threads run ahead of what stacks experts, and what they have converted waits in RAM. Where nothing
+    is copied, they only wait for Python's lock, which those that read need, too.
     """
     if any(isinstance(device, int) for device in devices):
         yield
@@ -305,13 +382,3 @@ def _quantization(
         bnb_4bit_compute_dtype=COMPUTED.get(verdict.config.dtype, torch.bfloat16),
         llm_int8_enable_fp32_cpu_offload=has_gpu,
     )
-
-
-def _refuse_missing(missing: list[str]) -> None:
-    """Refuse what transformers would fill with random numbers."""
-    if missing:
-        names = ", ".join(sorted(missing)[:NAMED_TENSORS])
-        more = " and more" if len(missing) > NAMED_TENSORS else ""
-        raise DamagedCheckpoint(
-            f"The checkpoint lacks {len(missing)} tensors: {names}{more}.", "Download the model again."
-        )

@@ -17,6 +17,7 @@ from engine.plan.cache import PREFILL_CHUNK, activation_bytes, layer_growth
 from engine.plan.explain import gib
 from engine.plan.in_place import converted_bytes, is_in_place
 from engine.plan.module import Module
+from engine.plan.packed import packed_file
 from engine.plan.stored import gather, stored_expert_bytes, stored_modules, stored_parameters
 from engine.plan.weights import is_merged, is_scattered, is_unpacked_on_load, weight_itemsize
 from engine.values import Quantization, Value
@@ -39,6 +40,7 @@ class Footprint(Value, frozen=True, kw_only=True):
         peaks: activations from a dry run, ascending; empty takes the closed form.
         step_ops: operations that one decode step dispatches; 0 where no dry run counted them.
         converted_bytes: of the weights, those that are stored in another dtype.
+        kept_bytes: of the packed weights that an earlier load has left in the cache; 0 where there are none.
         is_exact: it comes from a dry run of the model's own class.
     """
 
@@ -53,6 +55,7 @@ class Footprint(Value, frozen=True, kw_only=True):
     peaks: tuple[ActivationPeak, ...] = ()
     step_ops: int = 0
     converted_bytes: int = 0
+    kept_bytes: int = 0
     is_exact: bool = False
 
     @property
@@ -155,6 +158,7 @@ def footprint_of(
         peaks=blueprint.peaks if blueprint else (),
         step_ops=blueprint.step_ops if blueprint else 0,
         converted_bytes=converted_bytes(verdict.tensors, config, itemsize),
+        kept_bytes=kept.bytes if (kept := packed_file(verdict, asked)) else 0,
         is_exact=blueprint is not None,
     )
 

@@ -57,11 +57,18 @@ def _reading_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], lim
     """
     if all(layer.tier is Tier.DISK for layer in layers):
         return 0.0
+    if _is_kept(footprint, layers):
+        return footprint.kept_bytes / limits.disk_bandwidth
     if _is_read_directly(footprint, layers):
         return sum(layer.bytes for layer in layers if layer.tier is Tier.CPU) / limits.disk_bandwidth
     size = sum(module.plain_bytes for module in footprint.modules)
     reader = min(limits.read_bandwidth, limits.disk_bandwidth)
     return size / reader + size / limits.cached_bandwidth
+
+
+def _is_kept(footprint: Footprint, layers: Sequence[LayerPlacement]) -> bool:
+    """Its packed weights come from the cache, ready for the CPU."""
+    return footprint.kept_bytes > 0 and all(layer.tier is Tier.CPU for layer in layers)
 
 
 def _is_read_directly(footprint: Footprint, layers: Sequence[LayerPlacement]) -> bool:
@@ -73,6 +80,8 @@ def _is_read_directly(footprint: Footprint, layers: Sequence[LayerPlacement]) ->
 
 def _stacking_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
     """Stack experts in memory; those of the tier `disk` are written to files that are mapped."""
+    if _is_kept(footprint, layers):
+        return 0.0
     on_disk = {layer.name for layer in layers if layer.tier is Tier.DISK}
     rewritten = [(module.rewritten_bytes, module.name in on_disk) for module in footprint.modules]
     slowed = sum(size * (1 / _REWRITE_SHARE if is_written else 1) for size, is_written in rewritten)
@@ -88,7 +97,7 @@ def _packing_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], lim
     elements = saved / (footprint.itemsize - _PACKED_ITEMSIZE[footprint.quantization])
     importing = _PACKING_OPS * limits.op_seconds if elements else 0.0
     rate = named(limits.quantize_bandwidth, str(footprint.quantization)) / _MEASURED_ITEMSIZE
-    return importing + elements / rate
+    return importing if _is_kept(footprint, layers) else importing + elements / rate
 
 
 def _link_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:

@@ -69,7 +69,8 @@ def _of_nf4(module: Foreign) -> Matrix | None:
     if module.support_avx512bf16_for_cpu:
         if rows % 32:
             return None
-        module(torch.zeros(1, columns, dtype=torch.bfloat16))
+        if not getattr(state, "packing_format_for_cpu", False):
+            module(torch.zeros(1, columns, dtype=torch.bfloat16))
         state = module.weight.quant_state
         return Matrix(
             Format.NF4_PACKED, rows, columns, module.weight.data, state.absmax, _bias(module), state.blocksize

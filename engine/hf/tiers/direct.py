@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -14,6 +15,7 @@ from engine.errors import DamagedCheckpoint, EngineFault
 
 READERS = 8
 CHUNK_BYTES = 8 << 20
+LARGEST_STEP_BYTES = 256 << 20
 ALIGNMENT = 4096
 """Of file offsets, lengths and memory, for direct reads on any disk in use."""
 SMALL_BYTES = 256 << 20
@@ -83,19 +85,15 @@ class _File(NamedTuple):
 class Read:
     """Reads into one buffer, under way."""
 
-    def __init__(self, parts: list[Future[int]]) -> None:
-        """Take the futures of its parts, each the bytes it has read."""
+    def __init__(self, parts: list[Future[None]], tally: list[int]) -> None:
+        """Take the futures of its parts, and what counts the bytes that each has read."""
         self._parts = parts
-        self._counted = 0
-        self._bytes = 0
+        self._tally = tally
 
     @property
     def done_bytes(self) -> int:
-        """How much has arrived before the first part that has not; each part is looked at once."""
-        while self._counted < len(self._parts) and _is_read(part := self._parts[self._counted]):
-            self._bytes += part.result()
-            self._counted += 1
-        return self._bytes
+        """How much has arrived."""
+        return sum(self._tally)
 
     def wait(self, seconds: float) -> bool:
         """Wait for the bytes, no longer than that; say whether nothing is under way any more."""
@@ -119,15 +117,26 @@ class Read:
 
 
 class FileReader:
-    """Reads in the order of asking; past the page cache where the file system can."""
+    """Reads in the order of asking; past the page cache where the file system can.
 
-    def __init__(self, *, is_direct: bool = True) -> None:
+    Attributes:
+        patience: seconds that one call of the kernel may take, and so a stop. A thread that waits for
+            Python's lock between two calls reads nothing meanwhile: where others keep the lock for long,
+            the calls have to be long as well. 0 makes each call CHUNK_BYTES.
+    """
+
+    def __init__(self, *, is_direct: bool = True, part_bytes: int = CHUNK_BYTES, patience: float = 0) -> None:
         """Begin without open files; threads start with the first read.
 
         Args:
             is_direct: read past the page cache; else through it, where the bytes are known to be there.
+            part_bytes: that one thread reads one after the other.
+            patience: see above.
         """
+        self.patience = patience
         self._is_direct = is_direct
+        self._part_bytes = part_bytes
+        self._is_stopped = False
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="disk")
         self._files: dict[Path, _File] = {}
 
@@ -138,12 +147,22 @@ class FileReader:
             DamagedCheckpoint: a file was written to since it was opened.
             EngineFault: one cannot be opened.
         """
-        parts = [(self._descriptor(extent.file), part) for extent in extents for part in _parts(extent)]
-        return Read([self._queue(descriptor, part, memory) for descriptor, part in parts])
+        parts = [
+            (self._descriptor(extent.file), part)
+            for extent in extents
+            for part in _parts(extent, self._part_bytes)
+        ]
+        tally = [0] * len(parts)
+        queue = self._threads.submit
+        return Read([queue(self._fill, *part, memory, tally, at) for at, part in enumerate(parts)], tally)
 
     def holds(self, extent: Extent) -> bool:
         """Say whether the file is still long enough; raises as `read` does."""
         return os.fstat(self._descriptor(extent.file)).st_size >= extent.start + extent.length
+
+    def stop(self) -> None:
+        """Read nothing more; what is under way ends soon, its buffers half full."""
+        self._is_stopped = True
 
     def close(self) -> None:
         """Wait for what is under way, and close the files."""
@@ -152,9 +171,15 @@ class FileReader:
             os.close(file.descriptor)
         self._files.clear()
 
-    def _queue(self, descriptor: int, part: Extent, memory: memoryview) -> Future[int]:
+    def _fill(self, descriptor: int, part: Extent, memory: memoryview, tally: list[int], at: int) -> None:
+        """Read one part; whatever comes short is asked for again from a whole page on."""
         target = memory[part.position : part.position + aligned(part.length)]
-        return self._threads.submit(_fill, descriptor, part, target)
+        step = CHUNK_BYTES
+        while tally[at] < part.length and not self._is_stopped:
+            began = time.monotonic()
+            tally[at] = _reached(descriptor, part, target[: tally[at] + step], tally[at])
+            if self.patience:
+                step = _next_step(step, time.monotonic() - began, self.patience)
 
     def _descriptor(self, file: Path) -> int:
         try:
@@ -166,33 +191,38 @@ class FileReader:
         return self._files[file].descriptor
 
 
-def _is_read(part: Future[int]) -> bool:
-    return part.done() and not part.cancelled() and part.exception() is None
-
-
-def _parts(extent: Extent) -> Iterator[Extent]:
-    for done in range(0, extent.length, CHUNK_BYTES):
-        length = min(CHUNK_BYTES, extent.length - done)
+def _parts(extent: Extent, part_bytes: int) -> Iterator[Extent]:
+    for done in range(0, extent.length, part_bytes):
+        length = min(part_bytes, extent.length - done)
         yield Extent(extent.file, extent.start + done, length, extent.position + done)
 
 
-def _fill(descriptor: int, part: Extent, target: memoryview) -> int:
-    """Read one part; whatever comes short is asked for again from a whole page on."""
-    done = 0
-    while done < part.length:
-        try:
-            reached = done + os.preadv(descriptor, [target[done:]], part.start + done)
-        except OSError as error:
-            raise _unreadable(part.file, error) from error
-        if reached < part.length:
-            reached -= reached % ALIGNMENT
-        if reached <= done:
-            raise DamagedCheckpoint(
-                f"{part.file.name} has become shorter while it is in use.",
-                "Download the model again, and load it again.",
-            )
-        done = reached
-    return part.length
+def _reached(descriptor: int, part: Extent, target: memoryview, done: int) -> int:
+    """Read on from `done` to the end of the target, and return how far the part is read.
+
+    Raises:
+        DamagedCheckpoint: there is no more.
+        EngineFault: the disk failed.
+    """
+    try:
+        reached = done + os.preadv(descriptor, [target[done:]], part.start + done)
+    except OSError as error:
+        raise _unreadable(part.file, error) from error
+    if reached >= part.length:
+        return part.length
+    reached -= reached % ALIGNMENT
+    if reached <= done:
+        raise DamagedCheckpoint(
+            f"{part.file.name} has become shorter while it is in use.",
+            "Download the model again, and load it again.",
+        )
+    return reached
+
+
+def _next_step(step: int, seconds: float, patience: float) -> int:
+    """Bytes that are read in `patience`, where this step took so many seconds."""
+    fitting = int(step * patience / max(seconds, 1e-6)) // CHUNK_BYTES * CHUNK_BYTES
+    return min(max(fitting, CHUNK_BYTES), 2 * step, LARGEST_STEP_BYTES)
 
 
 def _seen(descriptor: int) -> _File:

@@ -9,11 +9,9 @@ from typing import NamedTuple
 
 import torch
 
-from engine.hf.tiers.direct import ALIGNMENT, Extent, aligned
+from engine.hf.tiers.direct import Extent
+from engine.hf.tiers.layout import Layout
 from engine.plan.in_place import KEPT_SHARE
-
-GAP_BYTES = 1 << 20
-"""Between two tensors, below which both are read at once."""
 
 
 class Region(NamedTuple):
@@ -97,48 +95,6 @@ def laid_out(found: Iterable[tuple[Path, int, torch.nn.Parameter]]) -> Image:
     layout = Layout((file, start, parameter.nbytes) for file, start, parameter in places)
     views = [View(tensor, tensor.data, layout.position(file, start) or 0) for file, start, tensor in places]
     return Image(layout.extents, tuple(views), layout.bytes)
-
-
-class Layout:
-    """Spans of files as they lie in a buffer: what lies together is read at once.
-
-    Attributes:
-        extents: one after the other.
-        bytes: of the buffer.
-    """
-
-    def __init__(self, spans: Iterable[tuple[Path, int, int]]) -> None:
-        """Take (file, offset, length), ascending within each file."""
-        extents: list[Extent] = []
-        for file, start, length in spans:
-            if extents and _joins(extents[-1], file, start):
-                last = extents.pop()
-                last = last._replace(length=max(last.length, start + length - last.start))
-            else:
-                last = _begun(file, start, length, extents[-1] if extents else None)
-            extents.append(last)
-        self.extents = tuple(extents)
-        self.bytes = _end(extents[-1]) if extents else 0
-
-    def position(self, file: Path, start: int) -> int | None:
-        """Return where an offset of a file lies in the buffer; None where it does not."""
-        for extent in self.extents:
-            if extent.file == file and extent.start <= start < extent.start + extent.length:
-                return extent.position + start - extent.start
-        return None
-
-
-def _joins(extent: Extent, file: Path, start: int) -> bool:
-    return extent.file == file and start <= extent.start + extent.length + GAP_BYTES
-
-
-def _begun(file: Path, start: int, length: int, before: Extent | None) -> Extent:
-    first = start - start % ALIGNMENT
-    return Extent(file, first, start + length - first, _end(before) if before else 0)
-
-
-def _end(extent: Extent) -> int:
-    return extent.position + aligned(extent.length)
 
 
 def bound_view(whole: torch.Tensor, position: int, like: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from engine.errors import DamagedCheckpoint, DoesNotFit
 from engine.hf.adapted import require_offload_room
 from engine.hf.backend import HFBackend
 from engine.hf.dryrun import dry_run
-from engine.hf.load import load_model, load_tokenizer
+from engine.hf.load import Source, load_model, load_tokenizer
 from engine.hf.progress import Progress
 from engine.plan import footprint_of
 from engine.values import ModelRef, Quantization, SamplingParams
@@ -127,7 +127,7 @@ def test_check_25_no_code_of_an_old_repository_runs(folders: dict[str, Path]) ->
         assert any(f"modeling_{OLD[name].code}.py" in warning for warning in told.warnings)
         assert look_at(folder) == inspect_folder(folder)
         load_tokenizer(folder)
-        load_model(inspect_folder(folder), in_ram(), None, Progress(lambda _: None, never))
+        load_model(Source(inspect_folder(folder)), in_ram(), None, Progress(lambda _: None, never))
         assert not (folder / MARKER).exists()
     loaded = (str(getattr(module, "__file__", "")) for module in list(sys.modules.values()))
     assert not any(str(folder) in file for folder in folders.values() for file in loaded)

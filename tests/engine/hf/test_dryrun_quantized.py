@@ -11,7 +11,7 @@ import torch
 
 from engine.checkpoint import inspect_folder
 from engine.hf.dryrun import dry_run
-from engine.hf.load import load_model
+from engine.hf.load import Source, load_model
 from engine.hf.progress import Progress
 from engine.plan import Footprint, footprint_of
 from engine.values import Placement, Quantization
@@ -25,7 +25,7 @@ PACKED = (Quantization.INT8, Quantization.NF4)
 def loaded_bytes(folder: Path, quantization: Quantization, footprint: Footprint) -> dict[str, int]:
     """What a loaded model's storages take, by the module of the footprint."""
     placement = Placement(context_window=64, quantization=quantization)
-    placed = load_model(inspect_folder(folder), placement, None, Progress(lambda _: None, never))
+    placed = load_model(Source(inspect_folder(folder)), placement, None, Progress(lambda _: None, never))
     names = [module.name for module in footprint.modules if not module.tied_to]
     sizes = dict.fromkeys(names, 0)
     for name, tensor in _distinct(_stored(placed.model)):

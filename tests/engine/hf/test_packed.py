@@ -13,7 +13,7 @@ import torch
 from engine.checkpoint import inspect_folder, look_at, quantizers
 from engine.errors import DoesNotFit, UnsupportedModel
 from engine.hf.dryrun import dry_run
-from engine.hf.load import load_model
+from engine.hf.load import Source, load_model
 from engine.hf.packed import ask_to_unpack, refuse_split
 from engine.hf.progress import Progress
 from engine.plan import footprint_of
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*mismatch.*")
 
 
 def loaded(folder: Path) -> Any:
-    return load_model(inspect_folder(folder), in_ram(), None, Progress(lambda _: None, never)).model
+    return load_model(Source(inspect_folder(folder)), in_ram(), None, Progress(lambda _: None, never)).model
 
 
 def _made(folder: Path) -> Path:

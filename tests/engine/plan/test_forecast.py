@@ -190,6 +190,19 @@ def test_a_load_reads_its_files_and_packs_its_weights() -> None:
     assert loads[1] - loads[0] > 800 * MIB / told.quantize_bandwidth["nf4"] * 0.9
 
 
+def test_a_load_whose_packed_weights_were_kept_reads_them_alone() -> None:
+    told = limits()
+    packed = model(packed_bytes=28 * MIB)
+    kept = msgspec.structs.replace(packed, kept_bytes=300 * MIB)
+    first, second, beside_gpu = (
+        forecast_of(footprint, layers_of(footprint, tier, packed=True), WINDOW, told).load_seconds
+        for footprint, tier in ((packed, Tier.CPU), (kept, Tier.CPU), (kept, Tier.GPU))
+    )
+    assert first - second > 800 * MIB / told.quantize_bandwidth["nf4"] * 0.9
+    assert second > 300 * MIB / told.disk_bandwidth
+    assert beside_gpu > second
+
+
 def test_stacking_experts_makes_a_load_longer_and_longer_on_disk() -> None:
     plain, stacked = model(), model(rewritten_bytes=90 * MIB)
     loads = [

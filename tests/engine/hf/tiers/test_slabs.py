@@ -17,7 +17,7 @@ from engine.checkpoint import inspect_folder
 from engine.commands import LoadModel
 from engine.errors import DamagedCheckpoint, LoadCancelled
 from engine.events import Event, LoadProgress
-from engine.hf import load as hf_load
+from engine.hf import backend as hf_backend
 from engine.hf.backend import HFBackend
 from engine.hf.dryrun import dry_run
 from engine.hf.tiers import slabs
@@ -129,11 +129,10 @@ def test_check_39_a_file_that_becomes_shorter_while_it_is_loaded_is_named(
 ) -> None:
     folder = tiny_models.make("llama", tmp_path)
 
-    def shorten(_config: object) -> str:
+    def shorten(_placement: object) -> None:
         os.truncate(folder / "model.safetensors", (folder / "model.safetensors").stat().st_size // 2)
-        return "sdpa"
 
-    monkeypatch.setattr(hf_load, "attention_of", shorten)
+    monkeypatch.setattr(hf_backend, "require_gpus", shorten)
     with pytest.raises(DamagedCheckpoint):
         HFBackend().load(command(folder), lambda _: None, never)
 

@@ -1,0 +1,134 @@
+"""Models that bitsandbytes has packed, brought to our cache and back as they compute on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from engine.checkpoint import StoredTensor, Verdict
+from engine.errors import DamagedCheckpoint
+from engine.hf.early import Reading
+from engine.hf.keeper import ALIGNMENT, CHECKSUMS, Entry, Keeper, are_sound
+from engine.hf.progress import Progress
+from engine.hf.protocols import CausalModel
+from engine.hf.tiers.slabs import Slabs
+from engine.plan.packed import PackedFile, packed_file, packed_path, used
+from engine.values import LoadStage, Quantization
+
+WORTH_SHARE = 0.75
+"""Of a checkpoint's bytes, above which its packed weights are not kept: little would be saved by them."""
+_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+_DAMAGE = (DamagedCheckpoint, RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
+"""What transformers and bitsandbytes raise when they are given something else than they wrote."""
+
+
+def restored(
+    reading: Reading | None, make: Callable[[dict[str, torch.Tensor]], CausalModel], progress: Progress
+) -> CausalModel | None:
+    """Build a model on packed weights that are being read; None where there are none, or damaged ones.
+
+    Args:
+        reading: of the load.
+        make: lets transformers build the model from a state dict.
+        progress: is told, and raises LoadCancelled.
+    """
+    if reading is None or reading.packed is None:
+        return None
+    slabs, packed = reading.slabs, reading.packed
+    slabs.begin(progress)
+    try:
+        with progress.watching(lambda: slabs.done_bytes):
+            model = make(dict(_state(slabs, packed.tensors)))
+        slabs.wait(progress)
+        progress.begin(LoadStage.PLACE, packed.bytes)
+        is_sound = _is_sound(slabs, packed)
+    except _DAMAGE:
+        is_sound, model = False, None
+    if not is_sound or model is None:
+        packed.path.unlink(missing_ok=True)
+        return None
+    for module in model.modules():
+        _settle(module)
+    used(packed.path)
+    return model
+
+
+def kept(model: CausalModel, verdict: Verdict, quantization: Quantization) -> Keeper | None:
+    """Begin to keep a packed model for its next load; None where that would not be worth it.
+
+    Args:
+        model: packed on load, all of it on the CPU, after its first forward.
+        verdict: of the folder.
+        quantization: that was applied.
+    """
+    path = packed_path(verdict, quantization)
+    if path is None or not verdict.config.dtype or packed_file(verdict, quantization) is not None:
+        return None
+    tensors = dict(_tensors(model))
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    if size > WORTH_SHARE * verdict.weight_bytes or not {t.dtype for t in tensors.values()} <= set(_NAMES):
+        return None
+    ordered = sorted(tensors.items(), key=lambda item: -_evenness(item[1].nbytes))
+    entries = [_entry(name, tensor) for name, tensor in ordered]
+    return Keeper(path, entries, lambda: packed_path(verdict, quantization) == path)
+
+
+def _tensors(model: CausalModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Everything that makes the model, by the names that bitsandbytes gives it in a checkpoint."""
+    for name, parameter in model.named_parameters():
+        yield name, parameter.data.as_subclass(torch.Tensor)
+    for path, module in model.named_modules():
+        yield from ((f"{path}.{name}", part) for name, part in _beside(module))
+        lasting = set(module._buffers) - module._non_persistent_buffers_set
+        yield from ((f"{path}.{name}".lstrip("."), module.get_buffer(name)) for name in sorted(lasting))
+
+
+def _beside(module: Any) -> Iterator[tuple[str, torch.Tensor]]:  # noqa: ANN401 - bitsandbytes has no types
+    """What a packed layer needs beside its weights."""
+    if type(module).__name__ == "Linear4bit":
+        state = module.weight.quant_state.as_dict(packed=True)
+        yield from ((f"weight.{name}", part) for name, part in state.items())
+    elif type(module).__name__ == "Linear8bitLt":
+        yield "SCB", module.state.SCB if module.weight.SCB is None else module.weight.SCB
+
+
+def _evenness(size: int) -> int:
+    """The largest power of two that divides it: in its order, every tensor begins where wide loads may."""
+    return min(size & -size, ALIGNMENT)
+
+
+def _entry(name: str, tensor: torch.Tensor) -> Entry:
+    content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return Entry(name, _NAMES[tensor.dtype], tuple(tensor.shape), content.data)
+
+
+def _state(slabs: Slabs, tensors: Iterable[StoredTensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Views of what is read, some of it not there yet."""
+    for tensor in tensors:
+        memory = slabs.bytes_of(tensor)
+        if memory is not None and tensor.name != CHECKSUMS:
+            dtype = _DTYPES[tensor.dtype]
+            yield tensor.name, torch.frombuffer(memory, dtype=dtype).view(tensor.shape)
+
+
+def _is_sound(slabs: Slabs, packed: PackedFile) -> bool:
+    contents = [(tensor.name, slabs.bytes_of(tensor)) for tensor in packed.tensors]
+    found = {name: content for name, content in contents if content is not None}
+    checksums = found.pop(CHECKSUMS, None)
+    return checksums is not None and are_sound(tuple(found.values()), checksums)
+
+
+def _settle(module: Any) -> None:  # noqa: ANN401 - of bitsandbytes, which has no types
+    """Tell a 4-bit layer which form its weights have: where it computes in bf16, they lie in tiles."""
+    state = getattr(getattr(module, "weight", None), "quant_state", None)
+    if state is None or state.absmax.dtype is not torch.bfloat16:
+        return
+    state.packing_format_for_cpu = True
+    state.original_dtype, state.original_nested = state.dtype, False
+    state.original_qshape = torch.Size((module.weight.numel(), 1))
