@@ -1,9 +1,9 @@
 """P8: loads beside the raw disk and beside transformers: `python -m bench.load [folder] [--quick]`.
 
 A random-weight llama of 1B's shape. Once kernels are compiled, from a process's start to its first
-token, ours beside transformers, each cold, in turns; then cold loads, then nf4, packed and read again. Cold: the shards are
-evicted, and memory that a hypervisor may have taken back is touched once before, for no load can be faster
-than that. Prints a table, then one JSON line.
+token, ours beside transformers, each cold, in turns; then cold loads, then nf4, packed and read
+again. Cold: the shards are evicted, and memory that a hypervisor may have taken back is
+touched once before, for no load can be faster than that. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
