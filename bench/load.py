@@ -1,9 +1,9 @@
 """P8: loads beside the raw disk and beside transformers: `python -m bench.load [folder] [--quick]`.
 
-A random-weight llama of 1B's shape. First from a process's start to its first token, ours beside
-transformers, each cold, in turns; then cold loads, then nf4, packed and read again. Cold: the shards are
-evicted, and memory that a hypervisor may have taken back is touched once before, for no load can be faster
-than that. Prints a table, then one JSON line.
+A random-weight llama of 1B's shape. Once kernels are compiled, from a process's start to its first
+token, ours beside transformers, each cold, in turns; then cold loads, then nf4, packed and read
+again. Cold: the shards are evicted, and memory that a hypervisor may have taken back is
+touched once before, for no load can be faster than that. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
@@ -126,11 +126,11 @@ def their_start(folder: Path) -> float:
 
 def measure(folder: Path, count: int) -> Iterator[dict[str, Any]]:
     """All figures of one model."""
-    starts = [(our_start(folder), their_start(folder)) for _ in range(count)]
     backend = HFBackend()
     gc.freeze()  # as the engine process does
     backend.load(load_command(folder), lambda _: None, never)  # compiles kernels, and imports the class
     backend.unload()
+    starts = [(our_start(folder), their_start(folder)) for _ in range(count)]
     placed, whole = zip(*(cold_load(backend, folder) for _ in range(count)), strict=True)
     yield _figure("cold load, until placed / raw", list(placed), LOAD_TARGET)
     yield _figure("cold load, with its warm-up / raw", list(whole), None)
@@ -151,10 +151,12 @@ def main() -> None:
         folder = asked.folder or Path(parent) / "random"
         if not shards(folder):
             make("llama_large", 16, torch.bfloat16, folder, tie_word_embeddings=True, **ONE_B)
-        found = list(measure(folder, 1 if asked.quick else asked.rounds))
-    for figure in found:
-        spread = f"{figure['least']:8.3f} ..{figure['most']:8.3f}"
-        print(f"{figure['name']:38}{figure['median']:8.3f}   {spread}   target {figure['target'] or '-'}")
+        found = []
+        for figure in measure(folder, 1 if asked.quick else asked.rounds):
+            found.append(figure)
+            spread = f"{figure['least']:8.3f} ..{figure['most']:8.3f}"
+            target = figure["target"] or "-"
+            print(f"{figure['name']:38}{figure['median']:8.3f}   {spread}   target {target}", flush=True)
     print(json.dumps({"bench": "load", "figures": found}))
 
 
