@@ -15,6 +15,7 @@ from engine.plan import place
 from engine.plan.in_place import KEPT_SHARE
 from engine.plan.packed import PackedFile, packed_file
 from engine.plan.runtime import RAM_RUNTIME_BYTES
+from engine.plan.weights import is_merged, is_scattered
 from engine.ram import read_ram
 from engine.values import DeviceLedger, Placement, Quantization, Tier
 
@@ -59,7 +60,7 @@ def begun(
     ):
         return None
     packed = packed_file(verdict, placement.quantization)
-    if placement.quantization is not Quantization.NONE and packed is None:
+    if packed is None and not _is_used_as_stored(verdict, placement):
         return None
     tensors = packed.tensors if packed else verdict.tensors
     size = sum(tensor.bytes for tensor in tensors)
@@ -69,6 +70,12 @@ def begun(
     if not has_room or (planned and size > (1 + KEPT_SHARE) * planned):
         return None
     return Reading(Slabs(tensors, is_scarce=packed is not None, patience=patience), packed)
+
+
+def _is_used_as_stored(verdict: Verdict, placement: Placement) -> bool:
+    """Nothing is packed, stacked or taken apart, as far as headers tell."""
+    is_rewritten = any(is_merged(tensor) or is_scattered(tensor) for tensor in verdict.tensors)
+    return placement.quantization is Quantization.NONE and not is_rewritten
 
 
 def planned(command: PlanLoad | LoadModel, own: tuple[DeviceLedger, ...] = ()) -> Placement:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from engine.heap import GROWTH_BYTES
+from engine.hf.mapped import mapped_regions
 from engine.hf.protocols import CausalModel
 
 PAGE = resource.getpagesize()
@@ -78,10 +79,8 @@ def layers_of(model: CausalModel | torch.nn.Module) -> Sequence[torch.nn.Module]
 
 
 def mapped_spans() -> list[Span]:
-    """Return the (first, end) addresses at which safetensors files are mapped, ascending."""
-    lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
-    ranges = (line.split(" ", 1)[0].partition("-") for line in lines if line.endswith(".safetensors"))
-    return [(int(start, 16), int(end, 16)) for start, _, end in ranges]
+    """Return the (first, end) addresses at which files of weights are mapped, ascending."""
+    return [(region.start, region.end) for region in mapped_regions()]
 
 
 def release_mapped(kept: Iterable[torch.Tensor] = ()) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from engine.hf.heap import mapped_spans
 from engine.hf.protocols import CausalModel
 from engine.values import DeviceLedger
 
@@ -73,7 +74,7 @@ def count_weights(model: CausalModel, resting: Mapping[str, str], streamed: Coll
         resting: for those, the device per name; "disk" where it has none.
         streamed: names of those that are read from the disk for each forward.
     """
-    regions = _mapped_regions()
+    regions = Regions(mapped_spans())
     by_device: dict[str, int] = {}
     mapped = 0
     for name, tensor in _distinct_tensors(model):
@@ -102,12 +103,6 @@ class Regions:
         """Say whether the address lies in one of them."""
         at = bisect.bisect_right(self._starts, address) - 1
         return at >= 0 and address < self._ends[at]
-
-
-def _mapped_regions() -> Regions:
-    lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
-    spans = [line.split(" ", 1)[0].split("-") for line in lines if line.endswith(".safetensors")]
-    return Regions([(int(start, 16), int(end, 16)) for start, end in spans])
 
 
 def ledgers(weights: Weights, kv_bytes: Mapping[torch.device, int]) -> tuple[DeviceLedger, ...]:

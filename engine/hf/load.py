@@ -212,7 +212,7 @@ def load_model(
 def _read_by_us(
     source: Source, placement: Placement, skeleton: CausalModel, plan: _Plan, progress: Progress
 ) -> PlacedModel | None:
-    """Load what the CPU computes as it is stored, now or since it was packed before; None for anything else."""
+    """Load what the CPU computes as it is stored or was packed before; None for anything else."""
     devices, reading = set(plan.mapped.values()), source.reading
     if plan.quantization is not None:
         return _read_packed(reading, plan, progress) if devices <= {"cpu"} else None

@@ -10,9 +10,10 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from engine.hf.heap import release_pages
+from engine.hf.mapped import Region, mapped_regions
 from engine.hf.protocols import CausalModel
 from engine.hf.tiers.direct import FileReader
-from engine.hf.tiers.images import Image, Region, image_of, mapped_regions
+from engine.hf.tiers.images import Image, image_of
 from engine.hf.tiers.residency import PageCache
 from engine.hf.tiers.ring import Ring
 from engine.plan.in_place import SLOTS

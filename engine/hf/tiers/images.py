@@ -9,18 +9,10 @@ from typing import NamedTuple
 
 import torch
 
+from engine.hf.mapped import Region
 from engine.hf.tiers.direct import Extent
 from engine.hf.tiers.layout import Layout
 from engine.plan.in_place import KEPT_SHARE
-
-
-class Region(NamedTuple):
-    """A mapped part of a file: [start, end) in memory, beginning at `offset` of the file."""
-
-    start: int
-    end: int
-    offset: int
-    file: Path
 
 
 class View(NamedTuple):
@@ -49,17 +41,6 @@ class Image(NamedTuple):
     extents: tuple[Extent, ...]
     views: tuple[View, ...]
     bytes: int
-
-
-def mapped_regions() -> list[Region]:
-    """The mapped safetensors of this process, by address."""
-    regions = []
-    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
-        if line.endswith(".safetensors"):
-            span, _, offset, _, _, name = line.split(maxsplit=5)
-            start, end = (int(part, 16) for part in span.split("-"))
-            regions.append(Region(start, end, int(offset, 16), Path(name)))
-    return sorted(regions)
 
 
 def image_of(parameters: Iterable[torch.nn.Parameter], regions: Sequence[Region]) -> Image | None:

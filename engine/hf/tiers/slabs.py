@@ -118,7 +118,8 @@ class Slabs:
 
     def bind(self, model: CausalModel) -> None:
         """Let what is a view of a file become a view of what was read of it: parameters and buffers."""
-        from engine.hf.tiers.images import mapped_regions, place_of
+        from engine.hf.mapped import mapped_regions
+        from engine.hf.tiers.images import place_of
 
         regions = mapped_regions()
         for tensor in _tensors(model):

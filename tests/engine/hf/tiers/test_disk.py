@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterable
 from functools import cache
@@ -106,6 +107,24 @@ def test_the_ring_changes_no_token(family: str, indices: range, others: Tier, tm
     assert (tier_of(talk) is None) is by_hooks
     check_reply(family, talk)
     assert talk.inner.weights.by_device["disk"] > 0
+    talk.backend.unload()
+
+
+@pytest.mark.usefixtures("cold")
+@pytest.mark.parametrize("others", [Tier.CPU, Tier.DISK])
+def test_files_that_hugging_faces_cache_keeps_under_checksums_are_read_in_place(
+    others: Tier, tmp_path: Path
+) -> None:
+    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "c0ffee"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, file in enumerate(sorted(tiny_models.checkpoint("llama").iterdir())):
+        blob = blobs / f"{number:064x}"
+        shutil.copy(file, blob)
+        (snapshot / file.name).symlink_to(Path("../..") / "blobs" / blob.name)
+    talk = Talk(snapshot, on_disk("model.layers", range(1, 3), tmp_path / "offload", others=others))
+    assert tier_of(talk) is not None
+    check_reply("llama", talk)
     talk.backend.unload()
 
 
