@@ -40,7 +40,8 @@ layers:
 	.venv/bin/lint-imports
 
 tests:
-	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
+	$(PY) -m pytest -n 2 --dist worksteal tests/engine/hf tests/tui
+	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --ignore tests/engine/hf --ignore tests/tui
 
 bench: .venv/.dev ## measured speed beside this machine's limits
 	for script in first_frame library stream engine disk guide; do $(PY) -m bench.$$script || exit 1; done

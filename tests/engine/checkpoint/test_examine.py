@@ -157,9 +157,7 @@ def test_the_template_that_transformers_takes_is_found(tmp_path: Path) -> None:
 
 _NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + SOUND_TEMPLATE
 _ENDLESS = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
-_HUGE = (
-    "{% set ns = namespace(x='x' * 9999) %}{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}"
-)
+_HUGE = "{% for message in messages %}{{ message.content * 999999999 }}{% endfor %}"
 
 
 @pytest.mark.parametrize(

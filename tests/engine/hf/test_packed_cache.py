@@ -12,7 +12,8 @@ import torch
 
 from engine.checkpoint import Verdict, inspect_folder
 from engine.events import LoadProgress
-from engine.hf import keeper, packed_cache as packed
+from engine.hf import keeper
+from engine.hf import packed_cache as packed
 from engine.hf.keeper import make_room
 from engine.plan import footprint_of
 from engine.plan.packed import UNFINISHED, packed_file, packed_folder, packed_path
