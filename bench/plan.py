@@ -13,6 +13,7 @@ import argparse
 import functools
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,7 @@ from engine.memory import read_memory
 from engine.offload import parent_folder
 from engine.plan import footprint_of, live_budgets, placement_for
 from engine.plan.limits import kept_limits, machine_limits
+from engine.plan.packed import packed_folder
 from engine.plan.shelf import known_blueprint
 from engine.readings import RamReading
 from engine.values import BudgetRequest, Placement
@@ -158,7 +160,8 @@ def _placed(case: Case, folder: Path, ram_bytes: int | None) -> Placement:
 
 
 def evict(folder: Path) -> None:
-    """Drop a checkpoint from the page cache, so that a load reads it."""
+    """Drop a checkpoint from the page cache, and what an earlier load packed of it, so that a load reads it."""
+    shutil.rmtree(packed_folder(), ignore_errors=True)
     for file in folder.glob("*.safetensors"):
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)

@@ -8,9 +8,9 @@ from engine.plan.costs import named
 from engine.plan.footprint import Footprint
 from engine.values import LayerPlacement, MachineLimits, Quantization, Tier
 
-_FIXED_OPS = 240_000
+_FIXED_OPS = 150_000
 """Operations that take as long as the tokenizer, the classes and the skeleton."""
-_PACKING_OPS = 200_000
+_PACKING_OPS = 290_000
 """Likewise as bitsandbytes, which is imported then."""
 _TENSOR_OPS = 100
 """Likewise for each tensor that is put in its place."""
