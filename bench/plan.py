@@ -160,7 +160,7 @@ def _placed(case: Case, folder: Path, ram_bytes: int | None) -> Placement:
 
 
 def evict(folder: Path) -> None:
-    """Drop a checkpoint from the page cache, and what an earlier load packed of it, so that a load reads it."""
+    """Drop a checkpoint from the page cache, and what was packed of it, so that a load reads it."""
     shutil.rmtree(packed_folder(), ignore_errors=True)
     for file in folder.glob("*.safetensors"):
         descriptor = os.open(file, os.O_RDONLY)
