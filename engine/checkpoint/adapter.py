@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from engine.checkpoint.files import read_json, shown
@@ -13,7 +14,8 @@ from engine.values import Value
 ADAPTER_CONFIG = "adapter_config.json"
 _MERGE = "Merge it into its base model (peft: merge_and_unload), and load that."
 _KINDS = {"LORA": "LoRA"}
-_HIGHEST_RANK = 2**20
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
+HIGHEST_RANK = 2**20
 
 
 class Adapter(Value, frozen=True, kw_only=True):
@@ -37,10 +39,18 @@ class Adapter(Value, frozen=True, kw_only=True):
     def refusal(self, name: str) -> UnsupportedModel:
         """Why it is not loaded."""
         base = f" for {shown(self.base)}" if self.base else ""
-        message = (
-            f"{shown(name)} is a {shown(self.kind)} adapter{base}, not a model; this version applies none."
-        )
-        return UnsupportedModel(message, _MERGE)
+        message = f"{shown(name)} is a {shown(self.kind)} adapter{base}, not a model"
+        if self.kind not in _KINDS.values():
+            return UnsupportedModel(f"{message}; only LoRA is applied.", _MERGE)
+        lack = "that is not on this disk" if self.base else "it names no base model"
+        return UnsupportedModel(f"{message}, and {lack}.", f"{self._pull}{_MERGE}")
+
+    @property
+    def _pull(self) -> str:
+        """How its base model would get here, where a hub may have it."""
+        if not _REPOSITORY.fullmatch(self.base):
+            return ""
+        return f"`vramble pull hf:{self.base}` gets what it was made for. Or: "
 
 
 def has_adapter(folder: Path) -> bool:
@@ -73,5 +83,5 @@ def read_adapter(folder: Path) -> Adapter:
     return Adapter(
         base=base if isinstance(base, str) else "",
         kind=_KINDS.get(kind, shown(kind, 20)) if isinstance(kind, str) else "peft",
-        rank=rank if isinstance(rank, int) and 0 < rank <= _HIGHEST_RANK else 0,
+        rank=rank if isinstance(rank, int) and 0 < rank <= HIGHEST_RANK else 0,
     )

@@ -23,6 +23,7 @@ from engine.hf.device_map import DeviceMap, device_map, resting_places
 from engine.hf.early import Reading
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
+from engine.hf.lora import merged_weights
 from engine.hf.old_tokenizer import old_tokenizer
 from engine.hf.own_code import OwnCode, foreign_errors
 from engine.hf.packed import ask_to_unpack, refuse_split
@@ -110,12 +111,15 @@ def require_gpus(placement: Placement) -> None:
         )
 
 
-def load_tokenizer(folder: Path, own: OwnCode | None = None) -> TextTokenizer:
+def load_tokenizer(
+    folder: Path, own: OwnCode | None = None, adapter: Path | None = None
+) -> TextTokenizer:
     """Load a folder's tokenizer, running nothing of it but what the person agreed to.
 
     Args:
         folder: of the model.
         own: the classes that may run.
+        adapter: folder of the model's adapter, whose tokenizer takes the model's place where it brings one.
 
     Raises:
         DamagedCheckpoint: there is none, or it cannot be read.
@@ -125,7 +129,7 @@ def load_tokenizer(folder: Path, own: OwnCode | None = None) -> TextTokenizer:
         if family is not None:
             return old_tokenizer(folder, family)
         tokenizer: TextTokenizer = (
-            AutoTokenizer.from_pretrained(folder, **LOCAL) if own is None else own.load_tokenizer(folder)
+            _native_tokenizer(folder, adapter) if own is None else own.load_tokenizer(folder)
         )
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         line = str(error).strip().partition("\n")[0]
@@ -133,6 +137,14 @@ def load_tokenizer(folder: Path, own: OwnCode | None = None) -> TextTokenizer:
             f"The tokenizer cannot be read: {line}", "Download the model again; it needs tokenizer.json."
         ) from error
     return tokenizer
+
+
+def _native_tokenizer(folder: Path, adapter: Path | None) -> TextTokenizer:
+    if adapter is None or not (adapter / "tokenizer.json").is_file():
+        found: TextTokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        return found
+    found = AutoTokenizer.from_pretrained(adapter, config=config_of(folder), **LOCAL)
+    return found
 
 
 class Source(NamedTuple):
@@ -190,7 +202,8 @@ def load_model(
     mapped = device_map(placement, skeleton)
     refuse_split(verdict.config, mapped.values())
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
-    make = partial(_made, source.loads, verdict, config=config, attn_implementation=attention)
+    state = partial(_state, verdict, skeleton)
+    make = partial(_made, source.loads, verdict, state, config=config, attn_implementation=attention)
     build = partial(built, type(skeleton), config, attention, quantization)
     plan = _Plan(make, build, mapped, quantization)
     if placed := _read_by_us(source, placement, skeleton, plan, progress):
@@ -198,8 +211,8 @@ def load_model(
     if source.reading is not None:
         source.reading.close()
         gc.collect()
-    if verdict.is_renamed and "disk" in mapped.values():
-        require_offload_room(verdict, resting_places(skeleton, mapped), offload_folder)
+    if (verdict.is_renamed or verdict.adapter) and "disk" in mapped.values():
+        require_offload_room(verdict, _places(skeleton, mapped), offload_folder)
     model = _converted(verdict, plan, offload_folder, progress)
     streamed = _streamed(model, streamed_names(placement, verdict, mapped), mapped, progress)
     trim_heap()
@@ -216,7 +229,7 @@ def _read_by_us(
     devices, reading = set(plan.mapped.values()), source.reading
     if plan.quantization is not None:
         return _read_packed(reading, plan, progress) if devices <= {"cpu"} else None
-    if not devices <= {"cpu", "disk"}:
+    if not devices <= {"cpu", "disk"} or source.verdict.adapter:
         return None
     loader = CpuLoader.of(skeleton, placement, source.verdict, reading.slabs if reading else None)
     return None if loader is None else _read_in_place(loader, _maker(loader, source, plan), plan, progress)
@@ -303,12 +316,31 @@ def _read_in_place(
     return PlacedModel(model, plan.mapped, tier)
 
 
-def _made(loads: Any, verdict: Verdict, **arguments: object) -> CausalModel:  # noqa: ANN401 - a class
+def _places(skeleton: CausalModel, mapped: DeviceMap) -> dict[str, str]:
+    """Where each weight rests, by its name with the base model's prefix and without."""
+    places = resting_places(skeleton, mapped)
+    prefix = f"{skeleton.base_model_prefix}."
+    return {name.removeprefix(prefix): place for name, place in places.items()} | dict(places)
+
+
+def _state(verdict: Verdict, skeleton: CausalModel) -> dict[str, object] | None:
+    """Return what the model is built of where that is not what its files hold as it is; else None."""
+    if verdict.adapter is not None:
+        return merged_weights(verdict, skeleton)
+    return native_weights(verdict) if verdict.is_renamed else None
+
+
+def _made(
+    loads: Any,  # noqa: ANN401 - a class
+    verdict: Verdict,
+    state: Callable[[], dict[str, object] | None],
+    **arguments: object,
+) -> CausalModel:
     """Let transformers build a model; raises DamagedCheckpoint where it lacks tensors."""
     asked = {"dtype": "auto", "use_safetensors": True, "output_loading_info": True, **LOCAL, **arguments}
-    if verdict.is_renamed:
+    if weights := state():
         made_by = class_of(arguments["config"])
-        model, report = made_by.from_pretrained(None, state_dict=native_weights(verdict), **asked)
+        model, report = made_by.from_pretrained(None, state_dict=weights, **asked)
     else:
         model, report = loads.from_pretrained(verdict.folder, **asked)
     refuse_missing(report["missing_keys"])
