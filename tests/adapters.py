@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +58,11 @@ def merged_folder(base: Path, adapter: Path, target: Path, scale: float, *, is_t
             stored[key] = whole.to(stored[key].dtype).contiguous()
     save_file(stored, target / "model.safetensors", metadata={"format": "pt"})
     return target
+
+
+def change_weight(folder: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Store another weight in a model folder."""
+    path = folder / "model.safetensors"
+    stored = load_file(path)
+    stored[name] = change(stored[name].float()).to(stored[name].dtype)
+    save_file(stored, path, metadata={"format": "pt"})

@@ -57,9 +57,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Planner:
     """Plans one model; slow at its first plan, and then quick. Not for two threads at once."""
 
-    def __init__(
-        self, folder: Path, machine: Callable[[], Machine], adapter: Path | None = None
-    ) -> None:
+    def __init__(self, folder: Path, machine: Callable[[], Machine], adapter: Path | None = None) -> None:
         """Prepare; the folder is looked at by the first plan.
 
         Args:

@@ -74,7 +74,9 @@ def begun(
 
 def _is_used_as_stored(verdict: Verdict, placement: Placement) -> bool:
     """Nothing is packed, stacked or taken apart, as far as headers tell."""
-    is_rewritten = verdict.adapter is not None or any(is_merged(tensor) or is_scattered(tensor) for tensor in verdict.tensors)
+    is_rewritten = verdict.adapter is not None or any(
+        is_merged(tensor) or is_scattered(tensor) for tensor in verdict.tensors
+    )
     return placement.quantization is Quantization.NONE and not is_rewritten
 
 

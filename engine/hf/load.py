@@ -111,9 +111,7 @@ def require_gpus(placement: Placement) -> None:
         )
 
 
-def load_tokenizer(
-    folder: Path, own: OwnCode | None = None, adapter: Path | None = None
-) -> TextTokenizer:
+def load_tokenizer(folder: Path, own: OwnCode | None = None, adapter: Path | None = None) -> TextTokenizer:
     """Load a folder's tokenizer, running nothing of it but what the person agreed to.
 
     Args:

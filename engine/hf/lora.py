@@ -8,6 +8,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from engine.checkpoint import Verdict
+from engine.checkpoint.files import shown
 from engine.checkpoint.verdict import LoraPair
 from engine.errors import DamagedCheckpoint, UnsupportedModel
 from engine.hf.adapted import mapped_file, native_weights, view_of
@@ -42,7 +43,7 @@ def merged_weights(verdict: Verdict, skeleton: CausalModel) -> dict[str, object]
         a, b = (view_of(tensor, mapped[tensor.file]) for tensor in (pair.a, pair.b))
         if not (a.isfinite().all() and b.isfinite().all()):
             raise DamagedCheckpoint(
-                f"The adapter's matrices of {pair.path[:80]} are not finite.", "Get the adapter again."
+                f"The adapter's matrices of {shown(pair.path)} are not finite.", "Get the adapter again."
             )
         is_turned = pair.is_embedding or _is_turned(modules, skeleton.base_model_prefix, pair)
         left, right = (a.T, b.T) if is_turned else (b, a)
@@ -59,7 +60,7 @@ def _is_turned(modules: dict[str, torch.nn.Module], prefix: str, pair: LoraPair)
     if isinstance(module, Conv1D):
         return True
     raise UnsupportedModel(
-        f"The adapter changes {pair.path[:80]}, a {type(module).__name__}, which is not merged here.",
+        f"The adapter changes {shown(pair.path)}, a {type(module).__name__}, which is not merged here.",
         "Merge it into its base model (peft: merge_and_unload), and load that.",
     )
 
