@@ -38,19 +38,19 @@ class Adapter(Value, frozen=True, kw_only=True):
 
     def refusal(self, name: str) -> UnsupportedModel:
         """Why it is not loaded."""
-        base = f" for {shown(self.base)}" if self.base else ""
-        message = f"{shown(name)} is a {shown(self.kind)} adapter{base}, not a model"
+        kind, base = shown(self.kind), f" for {shown(self.base)}" if self.base else ""
         if self.kind not in _KINDS.values():
-            return UnsupportedModel(f"{message}; only LoRA is applied.", _MERGE)
-        lack = "that is not on this disk" if self.base else "it names no base model"
-        return UnsupportedModel(f"{message}, and {lack}.", f"{self._pull}{_MERGE}")
+            message = f"{shown(name)} is a {kind} adapter{base}, not a model; only LoRA is applied."
+            return UnsupportedModel(message, _MERGE)
+        lack = "which is not among the models here" if self.base else "which names no base model"
+        return UnsupportedModel(f"{shown(name)} is a {kind} adapter{base}, {lack}.", self._next_step)
 
     @property
-    def _pull(self) -> str:
-        """How its base model would get here, where a hub may have it."""
-        if not _REPOSITORY.fullmatch(self.base):
-            return ""
-        return f"`vramble pull hf:{self.base}` gets what it was made for. Or: "
+    def _next_step(self) -> str:
+        """How its base model gets here, where a hub may have it."""
+        if _REPOSITORY.fullmatch(self.base):
+            return f"`vramble pull hf:{self.base}` gets its base model."
+        return f"Name the folder of its base model in model_folders. {_MERGE}" if self.base else _MERGE
 
 
 def has_adapter(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""LoRA adapters, read and checked against their base model before anything is loaded; nothing of theirs runs."""
+"""LoRA adapters, read and checked against their base model before anything is loaded."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from engine.hf.dryrun import dry_run
 from engine.hf.early import EarlyReader, Reading, begun, planned
 from engine.hf.keeper import Keeper
 from engine.hf.ledger import cuda_is_used
-from engine.hf.load import PlacedModel, Source, load_model, load_tokenizer, require_gpus
+from engine.hf.load import PlacedModel, Source, load_model, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.measure import measured_limits
 from engine.hf.native.foundry import Foundry
@@ -39,6 +39,7 @@ from engine.hf.own_code import OwnCode
 from engine.hf.packed_cache import kept
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
+from engine.hf.tokenizer import load_tokenizer
 from engine.hf.turn import Turn
 from engine.memory import read_memory
 from engine.offload import make_folder, parent_folder
@@ -239,7 +240,7 @@ def _require_room(placement: Placement, verdict: Verdict, budgets: BudgetRequest
 
 
 def _lessons(verdict: Verdict, placement: Placement) -> Lessons | None:
-    """What compares the model with its forecast; None where it was not loaded by such a plan, or merged first."""
+    """What compares the model with its forecast; None where it was merged, or loaded by another plan."""
     if verdict.adapter is not None:
         return None
     footprint = footprint_of(verdict, placement.quantization, known_blueprint(verdict.folder))

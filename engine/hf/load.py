@@ -12,24 +12,21 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from engine.checkpoint import Verdict
-from engine.checkpoint.adapted import family_of
-from engine.checkpoint.files import read_json
-from engine.errors import DamagedCheckpoint, DoesNotFit
+from engine.errors import DoesNotFit
 from engine.hf.adapted import LOCAL, class_of, config_of, native_weights, require_offload_room
 from engine.hf.device_map import DeviceMap, device_map, resting_places
 from engine.hf.early import Reading
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
 from engine.hf.lora import merged_weights
-from engine.hf.old_tokenizer import old_tokenizer
 from engine.hf.own_code import OwnCode, foreign_errors
 from engine.hf.packed import ask_to_unpack, refuse_split
 from engine.hf.packed_cache import restored
 from engine.hf.progress import Progress
-from engine.hf.protocols import CausalModel, TextTokenizer
+from engine.hf.protocols import CausalModel
 from engine.hf.readahead import read_ahead
 from engine.hf.tiers.disk import DiskTier
 from engine.hf.tiers.loader import CpuLoader
@@ -109,40 +106,6 @@ def require_gpus(placement: Placement) -> None:
             f"The plan uses {', '.join(missing)}, and torch sees {count} GPUs.",
             "`vramble doctor` tells what torch lacks; --gpu 0=0 plans without GPU 0.",
         )
-
-
-def load_tokenizer(folder: Path, own: OwnCode | None = None, adapter: Path | None = None) -> TextTokenizer:
-    """Load a folder's tokenizer, running nothing of it but what the person agreed to.
-
-    Args:
-        folder: of the model.
-        own: the classes that may run.
-        adapter: folder of the model's adapter, whose tokenizer takes the model's place where it brings one.
-
-    Raises:
-        DamagedCheckpoint: there is none, or it cannot be read.
-    """
-    family = family_of(read_json(folder, "config.json"))
-    try:
-        if family is not None:
-            return old_tokenizer(folder, family)
-        tokenizer: TextTokenizer = (
-            _native_tokenizer(folder, adapter) if own is None else own.load_tokenizer(folder)
-        )
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise DamagedCheckpoint(
-            f"The tokenizer cannot be read: {line}", "Download the model again; it needs tokenizer.json."
-        ) from error
-    return tokenizer
-
-
-def _native_tokenizer(folder: Path, adapter: Path | None) -> TextTokenizer:
-    if adapter is None or not (adapter / "tokenizer.json").is_file():
-        found: TextTokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
-        return found
-    found = AutoTokenizer.from_pretrained(adapter, config=config_of(folder), **LOCAL)
-    return found
 
 
 class Source(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from engine.checkpoint import inspect_folder
 from engine.errors import DamagedCheckpoint, UnsupportedModel
@@ -156,3 +157,13 @@ def test_the_adapters_own_tokenizer_and_template_are_used(tmp_path: Path) -> Non
     talk = Talk(base, adapter=adapter)
     assert talk.inner.tokenizer.chat_template == "only this"
     assert any("LoRA r4 (lora) is merged into 2 weights" in note for note in talk.loaded.notes)
+
+
+def test_a_tokenizer_with_more_words_than_the_base_is_refused(tmp_path: Path) -> None:
+    base = tiny_models.checkpoint("llama")
+    adapter = make_adapter(tmp_path / "lora", LLAMA)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens([f"word{number}" for number in range(inspect_folder(base).config.vocab_size)])
+    tokenizer.save_pretrained(adapter)
+    with pytest.raises(DamagedCheckpoint, match="more words"):
+        Talk(base, adapter=adapter)

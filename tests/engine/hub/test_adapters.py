@@ -83,7 +83,7 @@ def test_an_adapter_is_no_base(library: Path) -> None:
 
 def test_a_base_that_is_missing_can_be_got(library: Path) -> None:
     model = listed(adapter(library / "mine", "Some/where").parent, "mine")
-    assert "`vramble pull hf:Some/where` gets what it was made for." in model.problem
+    assert "`vramble pull hf:Some/where` gets its base model." in model.problem
 
 
 def test_what_is_not_merged_is_listed_with_the_reason(library: Path) -> None:
