@@ -94,6 +94,7 @@ class ModelRef(Value, frozen=True, kw_only=True):
     Attributes:
         name: what the person calls it, and what the screen shows (hostile until made SafeText).
         folder: where config.json and the safetensors lie.
+        adapter: folder of the adapter that is merged into it on load.
         hub: the hub it was downloaded from.
         repo_id: owner/name on that hub.
         revision: commit or branch.
@@ -104,6 +105,12 @@ class ModelRef(Value, frozen=True, kw_only=True):
     hub: Hub | None = None
     repo_id: str = ""
     revision: str = ""
+    adapter: Path | None = None
+
+    @property
+    def place(self) -> Path:
+        """The folder that means this model and no other."""
+        return self.adapter or self.folder
 
 
 class CodeFile(Value, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ class ChatPlans:
 
         loaded = self._bridge.loaded
         runs = loaded if loaded is not None and loaded.model == model else None
-        self._planner = Planner(model.folder, self.machine)
+        self._planner = Planner(model.folder, self.machine, model.adapter)
         self._asked.clear()
         self._screen = PlanScreen(self._wish(model), self._planner.plan, runs, host=self)
         self._chat.screen.app.push_screen(self._screen, self._take)

@@ -103,7 +103,7 @@ class Loader:
     def _keep(self, model: ModelRef) -> None:
         from tui.paths import settings_file
 
-        name = model.name if model.name == BUILT_IN or model.hub else str(model.folder)
+        name = model.name if model.name == BUILT_IN or model.hub else str(model.place)
         try:
             change_settings(settings_file(), last_model="" if name == BUILT_IN else name)
         except SettingsError:

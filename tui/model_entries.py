@@ -54,7 +54,8 @@ def _entry(model: LocalModel, last_used: float | None) -> ModelEntry:
     ref = model.ref
     source = f"{ref.hub} · {ref.repo_id} · {ref.revision[:_REVISION]}".rstrip(" ·") if ref.hub else ""
     code = "It brings its own; you see it and are asked before it runs." if model.runs_code else ""
-    details = (("runs as", model.architecture), ("code", code), ("from", source))
+    adapter = f"{model.format}, in {ref.adapter}" if ref.adapter else ""
+    details = (("adapter", adapter), ("runs as", model.architecture), ("code", code), ("from", source))
     return ModelEntry(
         model=ref,
         weight_bytes=model.weight_bytes,

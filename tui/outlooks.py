@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from engine.values import Budget, BudgetRequest, MachineLimits, Placement
+    from engine.values import Budget, BudgetRequest, MachineLimits, ModelRef, Placement
     from tui.model_entries import ModelEntry
     from tui.planner import Machine
 
@@ -89,7 +89,7 @@ class Outlooks:
         if key not in self._known:
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
-            self._known[key] = self._planned(entry.model.folder)
+            self._known[key] = self._planned(entry.model)
         return self._known[key]
 
     def _key(self, entry: ModelEntry) -> Key:
@@ -99,20 +99,20 @@ class Outlooks:
             if budget.device != "disk"
         )
         measured_at = self._limits.measured_at if self._limits else 0.0
-        return entry.model.folder, entry.modified_at, (measured_at, *free)
+        return entry.model.place, entry.modified_at, (measured_at, *free)
 
-    def _planned(self, folder: Path) -> Outlook:
+    def _planned(self, model: ModelRef) -> Outlook:
         try:
-            return outlook_of(self._placed(folder))
+            return outlook_of(self._placed(model))
         except EngineError as error:
             return Outlook(None, problem=error.message)
         except (OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             # A config can say what nobody thought of: its row tells so, and the others go on.
             return Outlook(None, problem=f"It cannot be planned: {error!r}.")
 
-    def _placed(self, folder: Path) -> Placement:
-        verdict = engine.inspect_folder(folder)
-        blueprint = engine.known_blueprint(folder)
+    def _placed(self, model: ModelRef) -> Placement:
+        verdict = engine.inspect_folder(model.folder, adapter=model.adapter)
+        blueprint = engine.known_blueprint(model.folder)
         footprint = engine.footprint_of(verdict, self._wishes.quantization, blueprint)
         window = self._wishes.context_window
         return engine.placement_for(footprint, self._budgets, window, limits=self._limits)

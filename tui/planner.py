@@ -57,13 +57,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Planner:
     """Plans one model; slow at its first plan, and then quick. Not for two threads at once."""
 
-    def __init__(self, folder: Path, machine: Callable[[], Machine]) -> None:
+    def __init__(self, folder: Path, machine: Callable[[], Machine], adapter: Path | None = None) -> None:
         """Prepare; the folder is looked at by the first plan.
 
         Args:
             folder: of the model.
             machine: this machine's memory now.
+            adapter: folder of the one that is merged into the model.
         """
+        self._adapter = adapter
         self.folder = folder
         self._machine = machine
         self._settled = Settled()
@@ -118,7 +120,7 @@ class Planner:
         if self._verdict is None:
             self._footprints.clear()
             self._blueprint = engine.known_blueprint(self.folder)
-            self._verdict = engine.look_at(self.folder)
+            self._verdict = engine.look_at(self.folder, self._adapter)
         return self._verdict
 
     def _limits_for(self, budgets: Sequence[Budget], reading: MemoryReading | None) -> MachineLimits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from engine.checkpoint.files import read_json, shown
@@ -13,7 +14,8 @@ from engine.values import Value
 ADAPTER_CONFIG = "adapter_config.json"
 _MERGE = "Merge it into its base model (peft: merge_and_unload), and load that."
 _KINDS = {"LORA": "LoRA"}
-_HIGHEST_RANK = 2**20
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
+HIGHEST_RANK = 2**20
 
 
 class Adapter(Value, frozen=True, kw_only=True):
@@ -36,11 +38,19 @@ class Adapter(Value, frozen=True, kw_only=True):
 
     def refusal(self, name: str) -> UnsupportedModel:
         """Why it is not loaded."""
-        base = f" for {shown(self.base)}" if self.base else ""
-        message = (
-            f"{shown(name)} is a {shown(self.kind)} adapter{base}, not a model; this version applies none."
-        )
-        return UnsupportedModel(message, _MERGE)
+        kind, base = shown(self.kind), f" for {shown(self.base)}" if self.base else ""
+        if self.kind not in _KINDS.values():
+            message = f"{shown(name)} is a {kind} adapter{base}, not a model; only LoRA is applied."
+            return UnsupportedModel(message, _MERGE)
+        lack = "which is not among the models here" if self.base else "which names no base model"
+        return UnsupportedModel(f"{shown(name)} is a {kind} adapter{base}, {lack}.", self._next_step)
+
+    @property
+    def _next_step(self) -> str:
+        """How its base model gets here, where a hub may have it."""
+        if _REPOSITORY.fullmatch(self.base):
+            return f"`vramble pull hf:{self.base}` gets its base model."
+        return f"Name the folder of its base model in model_folders. {_MERGE}" if self.base else _MERGE
 
 
 def has_adapter(folder: Path) -> bool:
@@ -73,5 +83,5 @@ def read_adapter(folder: Path) -> Adapter:
     return Adapter(
         base=base if isinstance(base, str) else "",
         kind=_KINDS.get(kind, shown(kind, 20)) if isinstance(kind, str) else "peft",
-        rank=rank if isinstance(rank, int) and 0 < rank <= _HIGHEST_RANK else 0,
+        rank=rank if isinstance(rank, int) and 0 < rank <= HIGHEST_RANK else 0,
     )

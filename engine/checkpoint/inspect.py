@@ -19,18 +19,20 @@ from engine.checkpoint.gates import (
     require_native,
     require_weights,
 )
+from engine.checkpoint.lora import with_adapter
 from engine.checkpoint.own_code import own_classes
 from engine.checkpoint.tensors import read_tensors
 from engine.checkpoint.verdict import Verdict
 from engine.errors import NeedsConsent
 
 
-def inspect_folder(folder: Path, *, may_run_code: bool = False) -> Verdict:
+def inspect_folder(folder: Path, *, may_run_code: bool = False, adapter: Path | None = None) -> Verdict:
     """Judge a model folder.
 
     Args:
         folder: of the model.
         may_run_code: the person agreed to the repository's own code, which is checked before it is imported.
+        adapter: folder of the one that is merged into the model.
 
     Raises:
         NotACheckpoint: there is no config.json, or nothing that holds weights.
@@ -53,7 +55,7 @@ def inspect_folder(folder: Path, *, may_run_code: bool = False) -> Verdict:
     if family is not None:
         tensors = native_tensors(tensors, family.layout, model)
     check_consistency(model, tensors)
-    return Verdict(
+    verdict = Verdict(
         folder=folder,
         config=model,
         tensors=tensors,
@@ -62,6 +64,7 @@ def inspect_folder(folder: Path, *, may_run_code: bool = False) -> Verdict:
         is_renamed=family is not None and family.layout.is_renamed,
         runs_code=runs_code,
     )
+    return verdict if adapter is None else with_adapter(verdict, adapter)
 
 
 def _class_of(folder: Path, config: JsonObject, *, may_run_code: bool) -> tuple[str, bool]:

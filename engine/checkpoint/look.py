@@ -21,6 +21,7 @@ from engine.checkpoint.gates import (
     require_library,
     require_native,
 )
+from engine.checkpoint.lora import with_adapter
 from engine.checkpoint.native import native_class
 from engine.checkpoint.shapes import is_known_packing, tensors_of
 from engine.checkpoint.tensors import StoredTensor, read_tensors
@@ -32,11 +33,15 @@ _CONFIG_ALONE = "The plan comes from config.json alone."
 _NO_WEIGHTS = f"Its weights are not in the folder. {_CONFIG_ALONE}"
 
 
-def look_at(folder: Path) -> Verdict:
+def look_at(folder: Path, adapter: Path | None = None) -> Verdict:
     """Look at a model folder for a plan; what would refuse a load becomes a warning.
 
     Without weights in the folder, the tensors are those that a checkpoint of its family stores; none
     where the family is unknown.
+
+    Args:
+        folder: of the model.
+        adapter: folder of the one that is merged into it; refused as before a load.
 
     Raises:
         NotACheckpoint: there is no config.json.
@@ -49,7 +54,7 @@ def look_at(folder: Path) -> Verdict:
     model = read_config(folder)
     tensors, is_on_disk, sentences = _tensors(folder, names, config, model)
     manners = remarks(folder, names, model) if is_on_disk else ()
-    return Verdict(
+    verdict = Verdict(
         folder=folder,
         config=model,
         tensors=tensors,
@@ -58,6 +63,7 @@ def look_at(folder: Path) -> Verdict:
         is_on_disk=is_on_disk,
         is_renamed=is_on_disk and (family := family_of(config)) is not None and family.layout.is_renamed,
     )
+    return verdict if adapter is None else with_adapter(verdict, adapter)
 
 
 def _tensors(

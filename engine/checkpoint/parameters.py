@@ -7,7 +7,7 @@ import re
 from engine.checkpoint.config import ModelConfig
 from engine.checkpoint.tensors import StoredTensor
 
-_HEADS = ("lm_head.weight", "embed_out.weight")
+HEADS = ("lm_head.weight", "embed_out.weight")
 _BUFFER = re.compile(
     r"(rotary_emb|rotary_pos_emb)\.(inv_freq|cos_cached|sin_cached)$"
     r"|\.(attn|attention)\.(attention\.)?(bias|masked_bias|causal_mask)$"
@@ -26,7 +26,7 @@ _SCALES = re.compile(
 
 def parameters_of(tensor: StoredTensor, config: ModelConfig) -> int:
     """Distinct parameters in one stored tensor; none in a tied head, a buffer, or what is never loaded."""
-    if config.is_tied and tensor.name.endswith(_HEADS):
+    if config.is_tied and tensor.name.endswith(HEADS):
         return 0
     if _is_buffer(tensor) or _is_left_out(tensor.name, config):
         return 0

@@ -10,6 +10,54 @@ from engine.checkpoint.tensors import StoredTensor
 from engine.values import Value
 
 
+class LoraPair(Value, frozen=True, kw_only=True):
+    """Two matrices of an adapter, and the weight W that becomes W + scale * B A.
+
+    Attributes:
+        path: of the module, as the adapter calls it.
+        target: name of the base model's weight, as stored.
+        a: [rank, columns].
+        b: [rows, rank].
+        scale: their product's factor.
+        is_embedding: W is [columns, rows], of an embedding.
+    """
+
+    path: str
+    target: str
+    a: StoredTensor
+    b: StoredTensor
+    scale: float
+    is_embedding: bool = False
+
+
+class WholeWeight(Value, frozen=True, kw_only=True):
+    """A weight that an adapter brings whole, in place of the base model's.
+
+    Attributes:
+        target: name of the base model's weight, as stored.
+        tensor: of the same shape.
+    """
+
+    target: str
+    tensor: StoredTensor
+
+
+class Lora(Value, frozen=True, kw_only=True):
+    """A LoRA adapter that fits its base model.
+
+    Attributes:
+        folder: the adapter's own.
+        format: in a word or two: "LoRA r16".
+        pairs: each of another weight.
+        wholes: what the pairs' shares are added to where the base model's own weights are not.
+    """
+
+    folder: Path
+    format: str
+    pairs: tuple[LoraPair, ...]
+    wholes: tuple[WholeWeight, ...] = ()
+
+
 class Verdict(Value, frozen=True, kw_only=True):
     """What a sound folder says; an unsound one raises instead.
 
@@ -22,6 +70,7 @@ class Verdict(Value, frozen=True, kw_only=True):
         is_on_disk: the tensors are read from headers; otherwise config.json alone describes them.
         is_renamed: the tensors bear the names that the native class gives them, not those of the files.
         runs_code: the class is the repository's own, and the person agreed to that.
+        adapter: is merged into the weights while they are loaded.
     """
 
     folder: Path
@@ -32,6 +81,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     is_on_disk: bool = True
     is_renamed: bool = False
     runs_code: bool = False
+    adapter: Lora | None = None
 
     @property
     def weight_bytes(self) -> int:

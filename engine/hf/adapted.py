@@ -37,14 +37,14 @@ def class_of(config: object) -> type[transformers.PreTrainedModel]:
 
 
 def native_weights(verdict: Verdict) -> dict[str, object]:
-    """Return a state dict of an old repository's weights.
+    """Return a state dict of a checkpoint's weights, an old repository's under their native names.
 
     Every one is a view of a mapped file, so that nothing is read before it is used; what lies in turns
     is put together when transformers takes it, one parameter at a time.
     """
     files = {tensor.file for tensor in verdict.tensors}
-    mapped = {file: _mapped(file) for file in sorted(files)}
-    pairs = ((tensor, _view(tensor, mapped[tensor.file])) for tensor in verdict.tensors)
+    mapped = {file: mapped_file(file) for file in sorted(files)}
+    pairs = ((tensor, view_of(tensor, mapped[tensor.file])) for tensor in verdict.tensors)
     return {name: value for pair in pairs for name, value in _named(*pair, verdict.config)}
 
 
@@ -69,13 +69,14 @@ def require_offload_room(verdict: Verdict, places: Mapping[str, str], offload_fo
         )
 
 
-def _mapped(file: Path) -> torch.Tensor:
+def mapped_file(file: Path) -> torch.Tensor:
     """Map a whole file, uint8 [bytes]."""
     size = file.stat().st_size
     return torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
 
 
-def _view(tensor: StoredTensor, whole: torch.Tensor) -> torch.Tensor:
+def view_of(tensor: StoredTensor, whole: torch.Tensor) -> torch.Tensor:
+    """Return a tensor as a view of its mapped file; a copy where it does not begin on its dtype's bounds."""
     part = whole[tensor.start : tensor.start + tensor.bytes]
     dtype = TORCH_DTYPES[tensor.dtype]
     if tensor.start % dtype.itemsize:

@@ -29,7 +29,7 @@ from engine.hf.dryrun import dry_run
 from engine.hf.early import EarlyReader, Reading, begun, planned
 from engine.hf.keeper import Keeper
 from engine.hf.ledger import cuda_is_used
-from engine.hf.load import PlacedModel, Source, load_model, load_tokenizer, require_gpus
+from engine.hf.load import PlacedModel, Source, load_model, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.measure import measured_limits
 from engine.hf.native.foundry import Foundry
@@ -39,6 +39,7 @@ from engine.hf.own_code import OwnCode
 from engine.hf.packed_cache import kept
 from engine.hf.progress import Progress
 from engine.hf.protocols import TextTokenizer
+from engine.hf.tokenizer import load_tokenizer
 from engine.hf.turn import Turn
 from engine.memory import read_memory
 from engine.offload import make_folder, parent_folder
@@ -188,7 +189,7 @@ class HFBackend:
         if any(layer.tier is Tier.DISK for layer in placement.layers):
             self._offload_folder = make_folder(placement.offload_folder or parent_folder(BudgetRequest()))
         self._reading = reading = self._reading or begun(verdict, placement, pid=os.getpid())
-        tokenizer = load_tokenizer(verdict.folder, self._own)
+        tokenizer = load_tokenizer(verdict.folder, self._own, command.model.adapter)
         source = Source(verdict, self._own, reading)
         self._placed = placed = load_model(source, placement, self._offload_folder, progress)
         self._stop_reading()
@@ -226,7 +227,8 @@ class HFBackend:
 
 def _agreed(command: LoadModel) -> tuple[Verdict, OwnCode | None]:
     """Judge the folder, and import the code of its own that the person agreed to. Raises NeedsConsent."""
-    verdict = inspect_folder(command.model.folder, may_run_code=bool(command.trusted))
+    model = command.model
+    verdict = inspect_folder(model.folder, may_run_code=bool(command.trusted), adapter=model.adapter)
     return verdict, OwnCode(verdict.folder, command.trusted) if verdict.runs_code else None
 
 
@@ -238,7 +240,9 @@ def _require_room(placement: Placement, verdict: Verdict, budgets: BudgetRequest
 
 
 def _lessons(verdict: Verdict, placement: Placement) -> Lessons | None:
-    """What compares the model with its forecast; None where it was not loaded by such a plan."""
+    """What compares the model with its forecast; None where it was merged, or loaded by another plan."""
+    if verdict.adapter is not None:
+        return None
     footprint = footprint_of(verdict, placement.quantization, known_blueprint(verdict.folder))
     planned = {layer.name for layer in placement.layers}
     return Lessons(footprint, placement) if planned == {m.name for m in footprint.modules} else None

@@ -74,7 +74,9 @@ def begun(
 
 def _is_used_as_stored(verdict: Verdict, placement: Placement) -> bool:
     """Nothing is packed, stacked or taken apart, as far as headers tell."""
-    is_rewritten = any(is_merged(tensor) or is_scattered(tensor) for tensor in verdict.tensors)
+    is_rewritten = verdict.adapter is not None or any(
+        is_merged(tensor) or is_scattered(tensor) for tensor in verdict.tensors
+    )
     return placement.quantization is Quantization.NONE and not is_rewritten
 
 
@@ -95,6 +97,7 @@ def planned(command: PlanLoad | LoadModel, own: tuple[DeviceLedger, ...] = ()) -
         own=own,
         pid=os.getpid(),
         may_run_code=isinstance(command, LoadModel) and bool(command.trusted),
+        adapter=command.model.adapter,
     )
 
 
@@ -155,5 +158,5 @@ class EarlyReader:
 
 
 def _begun_for(command: LoadModel) -> Reading | None:
-    verdict = inspect_folder(command.model.folder)
+    verdict = inspect_folder(command.model.folder, adapter=command.model.adapter)
     return begun(verdict, command.placement or planned(command), IMPORTING_PATIENCE_SECONDS, os.getpid())

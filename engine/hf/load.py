@@ -12,23 +12,21 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from engine.checkpoint import Verdict
-from engine.checkpoint.adapted import family_of
-from engine.checkpoint.files import read_json
-from engine.errors import DamagedCheckpoint, DoesNotFit
+from engine.errors import DoesNotFit
 from engine.hf.adapted import LOCAL, class_of, config_of, native_weights, require_offload_room
 from engine.hf.device_map import DeviceMap, device_map, resting_places
 from engine.hf.early import Reading
 from engine.hf.heap import release_mapped, trim_heap
 from engine.hf.ledger import Weights, count_weights
-from engine.hf.old_tokenizer import old_tokenizer
+from engine.hf.lora import merged_weights
 from engine.hf.own_code import OwnCode, foreign_errors
 from engine.hf.packed import ask_to_unpack, refuse_split
 from engine.hf.packed_cache import restored
 from engine.hf.progress import Progress
-from engine.hf.protocols import CausalModel, TextTokenizer
+from engine.hf.protocols import CausalModel
 from engine.hf.readahead import read_ahead
 from engine.hf.tiers.disk import DiskTier
 from engine.hf.tiers.loader import CpuLoader
@@ -110,31 +108,6 @@ def require_gpus(placement: Placement) -> None:
         )
 
 
-def load_tokenizer(folder: Path, own: OwnCode | None = None) -> TextTokenizer:
-    """Load a folder's tokenizer, running nothing of it but what the person agreed to.
-
-    Args:
-        folder: of the model.
-        own: the classes that may run.
-
-    Raises:
-        DamagedCheckpoint: there is none, or it cannot be read.
-    """
-    family = family_of(read_json(folder, "config.json"))
-    try:
-        if family is not None:
-            return old_tokenizer(folder, family)
-        tokenizer: TextTokenizer = (
-            AutoTokenizer.from_pretrained(folder, **LOCAL) if own is None else own.load_tokenizer(folder)
-        )
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise DamagedCheckpoint(
-            f"The tokenizer cannot be read: {line}", "Download the model again; it needs tokenizer.json."
-        ) from error
-    return tokenizer
-
-
 class Source(NamedTuple):
     """What a model is loaded from.
 
@@ -190,7 +163,8 @@ def load_model(
     mapped = device_map(placement, skeleton)
     refuse_split(verdict.config, mapped.values())
     quantization = _quantization(placement.quantization, verdict, set(mapped.values()))
-    make = partial(_made, source.loads, verdict, config=config, attn_implementation=attention)
+    state = partial(_state, verdict, skeleton)
+    make = partial(_made, source.loads, verdict, state, config=config, attn_implementation=attention)
     build = partial(built, type(skeleton), config, attention, quantization)
     plan = _Plan(make, build, mapped, quantization)
     if placed := _read_by_us(source, placement, skeleton, plan, progress):
@@ -198,8 +172,8 @@ def load_model(
     if source.reading is not None:
         source.reading.close()
         gc.collect()
-    if verdict.is_renamed and "disk" in mapped.values():
-        require_offload_room(verdict, resting_places(skeleton, mapped), offload_folder)
+    if (verdict.is_renamed or verdict.adapter) and "disk" in mapped.values():
+        require_offload_room(verdict, _places(skeleton, mapped), offload_folder)
     model = _converted(verdict, plan, offload_folder, progress)
     streamed = _streamed(model, streamed_names(placement, verdict, mapped), mapped, progress)
     trim_heap()
@@ -216,7 +190,7 @@ def _read_by_us(
     devices, reading = set(plan.mapped.values()), source.reading
     if plan.quantization is not None:
         return _read_packed(reading, plan, progress) if devices <= {"cpu"} else None
-    if not devices <= {"cpu", "disk"}:
+    if not devices <= {"cpu", "disk"} or source.verdict.adapter:
         return None
     loader = CpuLoader.of(skeleton, placement, source.verdict, reading.slabs if reading else None)
     return None if loader is None else _read_in_place(loader, _maker(loader, source, plan), plan, progress)
@@ -303,12 +277,31 @@ def _read_in_place(
     return PlacedModel(model, plan.mapped, tier)
 
 
-def _made(loads: Any, verdict: Verdict, **arguments: object) -> CausalModel:  # noqa: ANN401 - a class
+def _places(skeleton: CausalModel, mapped: DeviceMap) -> dict[str, str]:
+    """Where each weight rests, by its name with the base model's prefix and without."""
+    places = resting_places(skeleton, mapped)
+    prefix = f"{skeleton.base_model_prefix}."
+    return {name.removeprefix(prefix): place for name, place in places.items()} | dict(places)
+
+
+def _state(verdict: Verdict, skeleton: CausalModel) -> dict[str, object] | None:
+    """Return what the model is built of where that is not what its files hold as it is; else None."""
+    if verdict.adapter is not None:
+        return merged_weights(verdict, skeleton)
+    return native_weights(verdict) if verdict.is_renamed else None
+
+
+def _made(
+    loads: Any,  # noqa: ANN401 - a class
+    verdict: Verdict,
+    state: Callable[[], dict[str, object] | None],
+    **arguments: object,
+) -> CausalModel:
     """Let transformers build a model; raises DamagedCheckpoint where it lacks tensors."""
     asked = {"dtype": "auto", "use_safetensors": True, "output_loading_info": True, **LOCAL, **arguments}
-    if verdict.is_renamed:
+    if weights := state():
         made_by = class_of(arguments["config"])
-        model, report = made_by.from_pretrained(None, state_dict=native_weights(verdict), **asked)
+        model, report = made_by.from_pretrained(None, state_dict=weights, **asked)
     else:
         model, report = loads.from_pretrained(verdict.folder, **asked)
     refuse_missing(report["missing_keys"])

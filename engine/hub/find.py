@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.checkpoint.files import shown
 from engine.errors import UnknownModel
+from engine.hub.adapters import is_adapter, with_base
 from engine.hub.places import GUIDE, all_places, guide
 from engine.hub.repositories import PREFIXES
 from engine.values import ModelRef
@@ -33,14 +34,19 @@ def find_model(name: str, folders: tuple[Path, ...] = ()) -> ModelRef:
         return guide()
     path = _path(name)
     if path is not None and (_is_written_as_path(name) or os.path.isfile(path / "config.json")):
-        return _folder_ref(path)
+        return _found(_folder_ref(path), folders)
     refs = list(all_places(folders))
     matches = _matches(name, refs)
     if len(matches) == 1:
-        return matches[0]
+        return with_base(matches[0], refs)
     if path is not None and not matches and os.path.exists(path):
-        return _folder_ref(path)
+        return with_base(_folder_ref(path), refs)
     raise _unknown(name, matches, refs)
+
+
+def _found(ref: ModelRef, folders: tuple[Path, ...]) -> ModelRef:
+    """A folder as a model; the disk is looked through only for an adapter's base."""
+    return with_base(ref, all_places(folders)) if is_adapter(ref) else ref
 
 
 def _path(name: str) -> Path | None:

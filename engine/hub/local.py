@@ -12,15 +12,17 @@ import msgspec
 
 from engine.checkpoint import read_tensors
 from engine.checkpoint.adapted import read_native, refusal
-from engine.checkpoint.adapter import has_adapter, read_adapter
+from engine.checkpoint.adapter import read_adapter
 from engine.checkpoint.config import ModelConfig, parse_config
 from engine.checkpoint.files import contained, shown
+from engine.checkpoint.lora import refuse_adapter
 from engine.checkpoint.native import native_class
 from engine.checkpoint.own_code import own_classes
 from engine.checkpoint.pickles import is_pickle_name
 from engine.checkpoint.quantizers import obstacle
 from engine.checkpoint.tensors import INDEX_FILE, SINGLE_FILE, read_header
 from engine.errors import CheckpointError, NotACheckpoint, UnsafeCheckpoint, UnsupportedModel
+from engine.hub.adapters import is_adapter, with_base
 from engine.hub.places import GUIDE, all_places
 from engine.values import ModelRef, Value
 
@@ -67,7 +69,8 @@ def list_models(folders: tuple[Path, ...] = ()) -> tuple[LocalModel, ...]:
     Args:
         folders: where else to look than in the hubs' caches.
     """
-    models = [_look(ref) for ref in all_places(folders)]
+    refs = list(all_places(folders))
+    models = [_look(with_base(ref, refs)) for ref in refs]
     return tuple(sorted(models, key=lambda model: (model.ref.name != GUIDE, model.ref.name.casefold())))
 
 
@@ -81,10 +84,12 @@ def count_parameters(folder: Path) -> int:
 
 
 def _look(ref: ModelRef) -> LocalModel:
+    if ref.adapter is not None:
+        return _adapted(ref, ref.adapter)
     files = _weight_files(ref.folder)
     sizes = files.safetensors or files.pickles
     found = LocalModel(ref=ref, weight_bytes=sum(sizes.values()), modified_at=_modified(ref.folder))
-    if has_adapter(ref.folder) and not os.path.lexists(ref.folder / "config.json"):
+    if is_adapter(ref):
         return _adapter(found)
     try:
         fields = read_native(ref.folder)
@@ -105,6 +110,25 @@ def _look(ref: ModelRef) -> LocalModel:
     except CheckpointError as error:
         return msgspec.structs.replace(described, problem=error.message)
     return msgspec.structs.replace(described, runs_code=bool(runs_code))
+
+
+def _adapted(ref: ModelRef, folder: Path) -> LocalModel:
+    """An adapter and its base model as one."""
+    base = _look(msgspec.structs.replace(ref, adapter=None))
+    found = msgspec.structs.replace(
+        base,
+        ref=ref,
+        format="LoRA",
+        weight_bytes=base.weight_bytes + sum(_weight_files(folder).safetensors.values()),
+        modified_at=max(base.modified_at, _modified(folder)),
+    )
+    try:
+        adapter = read_adapter(folder)
+        found = msgspec.structs.replace(found, format=f"{adapter.format} of {shown(adapter.base)}")
+        refuse_adapter(folder, adapter)
+    except CheckpointError as error:
+        return msgspec.structs.replace(found, problem=error.message)
+    return found
 
 
 def _adapter(found: LocalModel) -> LocalModel:

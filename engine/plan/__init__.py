@@ -43,6 +43,7 @@ def place(  # noqa: PLR0913 - each is one wish of the person, with a default
     own: Iterable[DeviceLedger] = (),
     pid: int | None = None,
     may_run_code: bool = False,
+    adapter: Path | None = None,
 ) -> Placement:
     """Judge a model folder and place its modules against this machine's free memory.
 
@@ -56,13 +57,15 @@ def place(  # noqa: PLR0913 - each is one wish of the person, with a default
         own: what the engine's present model holds.
         pid: the engine's process, whose memory a new model takes over.
         may_run_code: the person agreed to the repository's own code.
+        adapter: folder of the one that is merged into the model.
 
     Raises:
         CheckpointError: the folder cannot be loaded as it is.
         InvalidValue: the device_map says what cannot be.
         DoesNotFit: no device, nor all together, can hold it.
     """
-    verdict, blueprint = inspect_folder(folder, may_run_code=may_run_code), known_blueprint(folder)
+    verdict = inspect_folder(folder, may_run_code=may_run_code, adapter=adapter)
+    blueprint = known_blueprint(folder)
     reading = read_memory(pid)
     live = live_budgets(budgets, reading, own)
     placement = placement_for(

@@ -144,7 +144,7 @@ def footprint_of(
     else:
         modules = built_modules(blueprint, asked, rewrites=_rewrites(verdict))
         experts = built_expert_bytes(blueprint)
-    if any(map(is_scattered, verdict.tensors)):
+    if any(map(is_scattered, verdict.tensors)) or verdict.adapter:
         modules = tuple(replace(module, rewritten_bytes=module.plain_bytes) for module in modules)
     return Footprint(
         folder=verdict.folder,

@@ -71,13 +71,16 @@ def packed_path(verdict: Verdict, quantization: Quantization) -> Path | None:
     """Where a checkpoint's packed weights lie, or would lie; None where nothing is packed on load.
 
     The name stands for the checkpoint's files (size, time of the last change, inode), its config.json,
-    and everything that packing depends on.
+    an adapter that is merged into it, and everything that packing depends on.
     """
     if quantization is Quantization.NONE or verdict.config.quantization or not verdict.tensors:
         return None
     said = [f"format {FORMAT}", quantization.value, f"bf16 {has_bf16_products()}", *_versions()]
     try:
         said += _identities({tensor.file for tensor in verdict.tensors})
+        if verdict.adapter is not None:
+            said.append(repr(verdict.adapter))
+            said += _identities({pair.a.file for pair in verdict.adapter.pairs})
         with open_plain(contained(verdict.folder, "config.json")) as file:
             said.append(hashlib.sha256(file.read(JSON_LIMIT)).hexdigest())
     except (OSError, EngineError):

@@ -170,7 +170,7 @@ class ModelsScreen(Dialog[ModelChoice]):
         seen = self._shown[view.scroll_offset.y :][: view.size.height]
         chosen = self._shown[view.chosen :][:1]
         wanted: Iterable[ModelEntry] = chain(chosen, seen, self._shown, self._entries)
-        return next((e for e in wanted if not e.problem and e.model.folder not in self._outlooks), None)
+        return next((e for e in wanted if not e.problem and e.model.place not in self._outlooks), None)
 
     def _say_problem(self, problem: str) -> None:
         if self.is_attached:
@@ -179,12 +179,12 @@ class ModelsScreen(Dialog[ModelChoice]):
     def _take(self, entries: Sequence[ModelEntry]) -> None:
         if self.is_attached:
             self._entries = list(entries)
-            known = ((entry.model.folder, self._judge.known(entry)) for entry in entries if not entry.problem)
+            known = ((entry.model.place, self._judge.known(entry)) for entry in entries if not entry.problem)
             self._outlooks = {folder: outlook for folder, outlook in known if outlook is not None}
             self._filter(self.query_one(Input).value)
 
     def _learn(self, entry: ModelEntry, outlook: Outlook) -> None:
-        self._outlooks[entry.model.folder] = outlook
+        self._outlooks[entry.model.place] = outlook
         if self.is_attached and entry in self._shown:
             view, row = self.query_one(ChoiceList), self._shown.index(entry)
             view.refresh_line(row)
@@ -216,7 +216,7 @@ class ModelsScreen(Dialog[ModelChoice]):
 
     def _row(self, row: int, width: int) -> Row:
         entry = self._shown[row]
-        outlook = self._outlooks.get(entry.model.folder)
+        outlook = self._outlooks.get(entry.model.place)
         ink = "muted" if self._problem(entry) else "text"
         word, colour = fit_word(outlook, entry.problem)
         mark = (Span(" ● loaded", "success"),) if entry.model.name == self._loaded else ()
@@ -238,7 +238,7 @@ class ModelsScreen(Dialog[ModelChoice]):
         details = self.query_one("#details", RowView)
         width = max(1, details.content_size.width or self.size.width // 2)
         entry = self._shown[index] if 0 <= index < len(self._shown) else None
-        outlook = self._outlooks.get(entry.model.folder) if entry else None
+        outlook = self._outlooks.get(entry.model.place) if entry else None
         details.show_rows(detail_rows(entry, width, outlook) if entry else [])
 
     def on_choice_list_chosen(self, chosen: ChoiceList.Chosen) -> None:
@@ -253,7 +253,7 @@ class ModelsScreen(Dialog[ModelChoice]):
             self.dismiss(ModelChoice(entry.model, wants_plan))
 
     def _problem(self, entry: ModelEntry) -> str:
-        outlook = self._outlooks.get(entry.model.folder)
+        outlook = self._outlooks.get(entry.model.place)
         return entry.problem or (outlook.problem if outlook else "")
 
     def action_plan(self) -> None:
@@ -321,7 +321,7 @@ def detail_rows(entry: ModelEntry, width: int, outlook: Outlook | None = None) -
     """Name and value pairs, a problem first, then the plan."""
     problem = entry.problem or (outlook.problem if outlook else "")
     told = outlook.told if outlook else ""
-    pairs = {"problem": problem, "plan": told, **dict(entry.details), "folder": str(entry.model.folder)}
+    pairs = {"problem": problem, "plan": told, **dict(entry.details), "folder": str(entry.model.place)}
     rows: list[Row] = []
     for label, value in pairs.items():
         ink = "warning" if label == "problem" else "muted"

@@ -101,7 +101,7 @@ def _load_command(arguments: argparse.Namespace, settings: Settings) -> commands
     budgets = flags.budgets_of(arguments, settings.budgets.request())
     model = find_model(arguments.model or settings.last_model or BUILT_IN, settings)
     # What is no model is known without starting an engine, and so is code that nobody agreed to.
-    trusted = trusted_code(model.folder, is_trusted=arguments.trust_remote_code)
+    trusted = trusted_code(model.folder, is_trusted=arguments.trust_remote_code, adapter=model.adapter)
     return commands.LoadModel(
         model=model,
         budgets=budgets,

@@ -81,7 +81,7 @@ def options_of(arguments: argparse.Namespace, settings: Settings) -> ChatOptions
 def _trusted(arguments: argparse.Namespace, settings: Settings) -> tuple[values.CodeFile, ...]:
     """The code of the model that the chat begins with; others are asked about on the screen."""
     model = find_model(arguments.model or settings.last_model or BUILT_IN, settings)
-    return trusted_code(model.folder, is_trusted=True)
+    return trusted_code(model.folder, is_trusted=True, adapter=model.adapter)
 
 
 def _session_id(text: str) -> str:

@@ -32,7 +32,7 @@ def document(model: values.ModelRef, checks: Sequence[engine.Check]) -> dict[str
     """What `--json` says of it, however it is."""
     return {
         "name": model.name,
-        "folder": str(model.folder),
+        "folder": str(model.place),
         "checks": [output.plain(check) for check in checks],
         "warnings": [check.found for check in checks if check.status == "warn"],
     }

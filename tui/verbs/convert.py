@@ -28,16 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Say what is to be done, ask, and do it."""
     model = find_model(arguments.model, read_settings(paths.settings_file()))
-    pickles = engine.pickles_of(model.folder)
+    pickles = engine.pickles_of(model.place)
     if not arguments.yes:
         _ask(pickles)
     line = ProgressLine()
     try:
-        made = engine.convert_pickles(model.folder, lambda told: line.show(_words(told)))
+        made = engine.convert_pickles(model.place, lambda told: line.show(_words(told)))
     finally:
         line.clear()
     if arguments.json:
-        output.write_json({"model": model.name, "folder": str(model.folder), **output.plain(made)})
+        output.write_json({"model": model.name, "folder": str(model.place), **output.plain(made)})
     else:
         _tell(model, pickles, made)
     return 0

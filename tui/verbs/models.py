@@ -79,7 +79,7 @@ class Fitting:
 
     def place(self, model: values.ModelRef, *, may_run_code: bool = False) -> values.Placement:
         """Where a model would go, and how fast it would be; nothing of it runs. Raises CheckpointError."""
-        verdict = engine.inspect_folder(model.folder, may_run_code=may_run_code)
+        verdict = engine.inspect_folder(model.folder, may_run_code=may_run_code, adapter=model.adapter)
         blueprint = engine.known_blueprint(model.folder)
         footprint = engine.footprint_of(verdict, self._quantization, blueprint)
         return engine.placement_for(footprint, self._budgets, self._context_window, limits=self._limits)
@@ -136,7 +136,7 @@ def _document(judged: Judged, *, is_measured: bool) -> dict[str, object]:
     model, placement = judged.model, judged.placement
     return {
         "name": model.ref.name,
-        "folder": str(model.ref.folder),
+        "folder": str(model.ref.place),
         "hub": str(model.ref.hub or ""),
         "revision": model.ref.revision,
         "architecture": model.architecture,

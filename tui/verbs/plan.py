@@ -50,8 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
     request = flags.budgets_of(arguments, settings.budgets.request())
     strategy, device_map = strategy_of(arguments.strategy)
     quantization = flags.quantization_of(arguments) or settings.quantization
-    folder = find_model(without_file_name(arguments.model), settings).folder
-    found = study(folder, request, measure=arguments.measure, needs_speed=arguments.train is None)
+    model = find_model(without_file_name(arguments.model), settings)
+    found = study(
+        model.folder,
+        request,
+        measure=arguments.measure,
+        needs_speed=arguments.train is None,
+        adapter=model.adapter,
+    )
     footprint = engine.footprint_of(found.verdict, quantization, found.blueprint)
     placement = engine.placement_for(
         footprint,

@@ -46,7 +46,9 @@ def _facts(plan: Plan) -> list[str]:
     counted = "counted by a dry run" if plan.study.blueprint else "counted by closed forms"
     settings = f"context {window} · quantization {placement.quantization} · {placement.strategy}"
     named = f"{plan.architecture or 'A model'}, {format_parameters(plan.parameters)} parameters, {size}"
-    return [*_wrapped(safe_line(named)), str(verdict.folder), *_wrapped(f"{settings} · {counted}")]
+    with_adapter = [f"with {verdict.adapter.format} in {verdict.adapter.folder}"] if verdict.adapter else []
+    head = [*_wrapped(safe_line(named)), str(verdict.folder), *map(safe_line, with_adapter)]
+    return [*head, *_wrapped(f"{settings} · {counted}")]
 
 
 def _placed(plan: Plan) -> Iterator[str]:

@@ -35,7 +35,12 @@ class Study:
 
 
 def study(
-    folder: Path, request: values.BudgetRequest, *, measure: bool = False, needs_speed: bool = True
+    folder: Path,
+    request: values.BudgetRequest,
+    *,
+    measure: bool = False,
+    needs_speed: bool = True,
+    adapter: Path | None = None,
 ) -> Study:
     """Look at a model and at this machine; an engine process is started only for what is not known yet.
 
@@ -44,11 +49,12 @@ def study(
         request: what the person allows.
         measure: measure this machine, even where it was.
         needs_speed: measure it where it never was, for a model on its disk and its own devices.
+        adapter: folder of the one that is merged into the model.
 
     Raises:
         EngineError: nothing there can be planned, or the measurement that was asked for failed.
     """
-    verdict = engine.look_at(folder)
+    verdict = engine.look_at(folder, adapter)
     blueprint = engine.known_blueprint(folder)
     with Assistant() as assistant:
         if is_unknown := blueprint is None and _can_be_built(verdict):

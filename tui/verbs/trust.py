@@ -19,19 +19,22 @@ def add_trust_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def trusted_code(folder: Path, *, is_trusted: bool) -> tuple[values.CodeFile, ...]:
+def trusted_code(
+    folder: Path, *, is_trusted: bool, adapter: Path | None = None
+) -> tuple[values.CodeFile, ...]:
     """The files of a model's own code that may run, after they were told; none where it needs none.
 
     Args:
         folder: of the model.
         is_trusted: the flag was given.
+        adapter: folder of the one that is merged into the model.
 
     Raises:
         NeedsConsent: it needs code, and the flag was not given.
         CheckpointError: the folder cannot be loaded, or its code cannot be found.
     """
     try:
-        engine.inspect_folder(folder)
+        engine.inspect_folder(folder, adapter=adapter)
     except errors.NeedsConsent:
         if not is_trusted:
             raise

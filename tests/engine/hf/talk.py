@@ -79,13 +79,14 @@ class Talk:
         budgets: BudgetRequest | None = None,
         quantization: Quantization = Quantization.NONE,
         trusted: tuple[CodeFile, ...] = (),
+        adapter: Path | None = None,
     ) -> None:
         """Load a model: as placed, as planned within budgets, or in RAM."""
         self.backend = HFBackend()
         self.progress: list[Event] = []
         self.messages: list[ChatMessage] = []
         command = LoadModel(
-            model=ModelRef(name=folder.name, folder=folder),
+            model=ModelRef(name=folder.name, folder=folder, adapter=adapter),
             placement=placement if placement or budgets else in_ram(),
             budgets=budgets or BudgetRequest(),
             quantization=quantization,

@@ -16,8 +16,9 @@ from engine.errors import DamagedCheckpoint, DoesNotFit
 from engine.hf.adapted import require_offload_room
 from engine.hf.backend import HFBackend
 from engine.hf.dryrun import dry_run
-from engine.hf.load import Source, load_model, load_tokenizer
+from engine.hf.load import Source, load_model
 from engine.hf.progress import Progress
+from engine.hf.tokenizer import load_tokenizer
 from engine.plan import footprint_of
 from engine.values import ModelRef, Quantization, SamplingParams
 from tests.engine.hf.old_models import LAYERS, MARKER, OLD, make_old, weights_of

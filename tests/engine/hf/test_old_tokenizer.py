@@ -14,9 +14,9 @@ import pytest
 
 from engine.checkpoint.sentencepiece import read_sentencepieces
 from engine.errors import DamagedCheckpoint
-from engine.hf.load import load_tokenizer
 from engine.hf.old_tokenizer import from_sentencepieces, reply_ends
 from engine.hf.prompt import PromptWriter
+from engine.hf.tokenizer import load_tokenizer
 from engine.values import ChatMessage, Role
 from tests.engine.hf.old_models import OLD, PIECES, make_old
 

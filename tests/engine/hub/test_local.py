@@ -122,7 +122,7 @@ def test_an_adapter_is_listed_with_its_base_and_what_to_do_with_it(tmp_path: Pat
     found = only(adapter(tmp_path / "mine", **said))
     assert (found.ref.name, found.format, found.weight_bytes) == ("mine", "LoRA r16", 5000)
     assert "LoRA adapter for Qwen/Qwen3-8B" in found.problem
-    assert "Merge it" in found.problem
+    assert "`vramble pull hf:Qwen/Qwen3-8B`" in found.problem
     with pytest.raises(UnsupportedModel, match="LoRA adapter for Qwen/Qwen3-8B"):
         inspect_folder(tmp_path / "mine")
 

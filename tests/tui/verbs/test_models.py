@@ -110,3 +110,25 @@ def test_a_failed_check_as_json_is_one_document_with_an_error(
     assert "pickle" in document["error"]["message"]
     assert "vramble convert" in document["error"]["hint"]
     assert {check["name"]: check["status"] for check in document["checks"]}["format"] == "fail"
+
+
+def test_an_adapter_without_its_base_is_listed_with_what_to_get(
+    capsys: pytest.CaptureFixture[str], shelf: Path
+) -> None:
+    (shelf / "mine").mkdir()
+    said = {"peft_type": "LORA", "r": 4, "base_model_name_or_path": "owner/nowhere"}
+    (shelf / "mine" / "adapter_config.json").write_text(json.dumps(said))
+    mine = listed(capsys)["mine"]
+    assert mine["folder"] == str(shelf / "mine")
+    assert "vramble pull hf:owner/nowhere" in mine["problem"]
+
+
+def test_an_adapter_that_does_not_fit_its_base_is_listed_with_the_reason(
+    capsys: pytest.CaptureFixture[str], shelf: Path
+) -> None:
+    (shelf / "mine").mkdir()
+    said = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "base_model_name_or_path": "owner/cached"}
+    (shelf / "mine" / "adapter_config.json").write_text(json.dumps(said))
+    mine = listed(capsys)["mine"]
+    assert mine["format"] == "LoRA r4 of owner/cached"
+    assert "adapter_model.safetensors is missing" in mine["problem"]
