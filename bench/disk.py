@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from bench.engine import load_command, never
+from bench.host import load_command, never
 from bench.models import make
 from bench.plan import LARGEST_SHORTFALL, calibrate
 from bench.plan import measure as measured_plan

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from bench.disk import LOAD_TARGET, ONE_B, Stages, _figure, evict, raw_bandwidth, shards
-from bench.engine import Client, generate_command, load_command, never
+from bench.host import Client, generate_command, load_command, never
 from bench.models import make
 from engine.checkpoint import inspect_folder
 from engine.commands import LoadModel

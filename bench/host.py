@@ -1,4 +1,4 @@
-"""Host time per token, lag of the screen, and how soon a cancel is obeyed: `python -m bench.engine`.
+"""Host time per token, lag of the screen, and how soon a cancel is obeyed: `python -m bench.host`.
 
 P12, P13 and P14 on a random-weight model of at least 400 MB (so that no cache holds it) and on the guide.
 Host time is the wall time of a decode step outside the call of the model; the limit beside it is the time
