@@ -23,7 +23,7 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from bench.host import never
+from bench.client import never
 from bench.rows import Aim, Asked, Case, Measured, Rounds, Row, Sample, run
 from bench.shapes import Shape, model_folder
 from engine.commands import LoadModel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -195,6 +196,11 @@ class Rounds:
         self._memory = MemoryProbe()
 
     @property
+    def is_quick(self) -> bool:
+        """Only whether it runs."""
+        return self.wanted < ROUNDS
+
+    @property
     def time_is_up(self) -> bool:
         """Nothing more is begun."""
         return time.monotonic() >= self._end
@@ -214,7 +220,7 @@ class Rounds:
 
     def _watched(self, measure: Callable[[], T]) -> tuple[T, bool]:
         """Measure once; whether nobody else computed, and memory was as fast after it as before."""
-        if self.wanted >= ROUNDS and not self.time_is_up:
+        if not self.is_quick and not self.time_is_up:
             wait_for_quiet(QUIET_SECONDS)
         before, others = self._memory.now(), Others()
         sample = measure()
@@ -243,12 +249,14 @@ class Asked(NamedTuple):
         quick: small models, one round.
         minutes: for the part.
         llama_cpp: an interpreter that has llama-cpp-python and gguf.
+        only: parts; empty for all.
     """
 
     folder: Path
     quick: bool
     minutes: float
     llama_cpp: Path | None
+    only: tuple[str, ...] = ()
 
 
 def run(bench: str, description: str | None, cases: Callable[[Asked], Iterator[Case]]) -> None:
@@ -260,7 +268,10 @@ def run(bench: str, description: str | None, cases: Callable[[Asked], Iterator[C
     parser.add_argument("--json", action="store_true", help="rows as JSON, one a line, for bench.engine")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
-        wanted = Asked(asked.folder or Path(parent), asked.quick, asked.minutes, asked.llama_cpp)
+        if not asked.json:
+            os.environ["XDG_CACHE_HOME"] = parent  # nothing was measured, learned or kept before
+            print(HEADER)
+        wanted = Asked(asked.folder or Path(parent), asked.quick, asked.minutes, asked.llama_cpp, asked.only)
         rows = []
         for row in _measured(cases(wanted), wanted):
             rows.append(row.record())
@@ -274,7 +285,12 @@ def add_arguments(parser: argparse.ArgumentParser, minutes: float) -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="keeps the models between runs")
     parser.add_argument("--quick", action="store_true", help="small models, one round: does it run")
     parser.add_argument("--minutes", type=float, default=minutes, help="%(default)g, all together")
+    parser.add_argument("--only", type=_parts, default=(), metavar="P5,P6", help="some parts")
     parser.add_argument("--llama-cpp", type=Path, metavar="PYTHON", help="that has llama-cpp-python and gguf")
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _measured(cases: Iterator[Case], asked: Asked) -> Iterator[Row]:

@@ -17,12 +17,14 @@ _LLAMA: dict[str, Any] = {"family": "llama_large", "tie_word_embeddings": True, 
 class Shape(enum.Enum):
     """Configurations; the names are the folders'."""
 
+    SMALL = "small"
     ONE_B = "1b"
     THREE_B = "3b"
     EXPERTS = "experts"
 
 
 _FIELDS: dict[Shape, dict[str, Any]] = {
+    Shape.SMALL: {"family": "llama", "layers": 10},
     Shape.ONE_B: _LLAMA | {"layers": 16, "head_dim": 64},
     Shape.THREE_B: _LLAMA | {"layers": 28, "head_dim": 128, "hidden_size": 3072, "num_attention_heads": 24},
     Shape.EXPERTS: {"family": "mixtral", "layers": 10, "tie_word_embeddings": True},
@@ -33,7 +35,8 @@ QUICK_LAYERS = 4
 def layers_of(shape: Shape, asked: Asked) -> int:
     """How many; llama.cpp's model has as many as the shape, and is never smaller."""
     whole: int = _FIELDS[shape]["layers"]
-    return QUICK_LAYERS if asked.quick and not asked.llama_cpp else whole
+    is_cut = asked.quick and not asked.llama_cpp and shape is not Shape.SMALL
+    return QUICK_LAYERS if is_cut else whole
 
 
 def model_folder(asked: Asked, shape: Shape) -> Path:
