@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.utils import logging as transformers_logging
 
 from bench.client import never
 from bench.plan import LARGEST_SHORTFALL, calibrate
@@ -163,6 +164,7 @@ def seconds_per_token(folder: Path, step: Callable[[], None]) -> float:
 
 def both(folder: Path, placement: Placement, rounds: Rounds) -> Measured[Round]:
     """Measure both ways in turns, after one round that is not counted."""
+    transformers_logging.disable_progress_bar()
     ours, theirs = Ours(folder, placement), Theirs(folder, placement)
     if not rounds.is_quick:
         _round(folder, ours, theirs)
@@ -197,11 +199,11 @@ def disk_rows(folder: Path, label: str, layers: int, rounds: Rounds) -> Iterator
         yield aim.row(measured.each(lambda r: Sample(r.theirs / GB, r.theirs_raw / GB)))
 
 
-def ram_rows(folder: Path, _: Rounds) -> Iterator[Row]:
+def ram_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
     """Bytes resident at the peak beside the plan's, where RAM has such shares of what all of it takes."""
     with cage() as group:
         calibrate(group)
-        for share in RAM_SHARES:
+        for share in RAM_SHARES[:1] if rounds.is_quick else RAM_SHARES:
             yield from _ram_share(folder, share, group)
 
 

@@ -167,7 +167,8 @@ def _lag_run(folder: Path) -> Lags:
 
 def cases(asked: Asked) -> Iterator[Case]:
     """All figures of the random model, then of the guide."""
-    for folder in (model_folder(asked, Shape.SMALL), FOLDER):
+    folders = [model_folder(asked, Shape.SMALL), FOLDER]
+    for folder in folders[:1] if asked.quick else folders:
         for part, rows in (("P12", host_rows), ("P14", cancel_rows), ("P13", lag_rows)):
             if not asked.only or part in asked.only:
                 yield Case(f"{part}, {label(folder)}", functools.partial(rows, folder))

@@ -55,10 +55,9 @@ with torch.inference_mode():
 
 
 THEIR_PEAK = """
-import sys, os, torch
+import os, sys, torch
 from transformers import AutoModelForCausalLM
 from bench.plan_watch import Watch, resident
-AutoModelForCausalLM.from_config
 import transformers.models.llama.modeling_llama
 before = resident(os.getpid()).total
 watch = Watch(os.getpid())
@@ -150,11 +149,12 @@ def cold_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
 
 
 class WarmLoad(NamedTuple):
-    """Seconds of loads whose files are cached: ours; transformers' alone, and with a token behind it."""
+    """Seconds of loads whose files are cached: until placed, and until a token was computed."""
 
-    ours: float
+    placed: float
+    whole: float
     their_call: float
-    theirs: float
+    their_whole: float
 
 
 def warm_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
@@ -164,9 +164,9 @@ def warm_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
     _cache(folder)
     measured = rounds.of(lambda: _warm_load(backend, folder))
     aim = Aim("P8", "warm load, one token computed", "s", None, "transformers", WARM_TARGET, True)
-    yield aim.row(measured.each(lambda load: Sample(load.ours, None, load.theirs)))
-    aim = Aim("P8", "warm load, its peer only maps files", "s", None, "transformers", None, True)
-    yield aim.row(measured.each(lambda load: Sample(load.ours, None, load.their_call)))
+    yield aim.row(measured.each(lambda load: Sample(load.whole, None, load.their_whole)))
+    aim = Aim("P8", "warm load, until placed or mapped", "s", None, "transformers", None, True)
+    yield aim.row(measured.each(lambda load: Sample(load.placed, None, load.their_call)))
 
 
 def _cache(folder: Path) -> None:
@@ -179,15 +179,16 @@ def _cache(folder: Path) -> None:
 @torch.inference_mode()
 def _warm_load(backend: HFBackend, folder: Path) -> WarmLoad:
     touch_memory(file_bytes(folder) + SPARE_BYTES)
-    began = time.perf_counter()
-    backend.load(load_command(folder), lambda _: None, never)
-    ours = time.perf_counter() - began
+    stages, began = Stages(), time.perf_counter()
+    backend.load(load_command(folder), stages, never)
+    whole = time.perf_counter() - began
     backend.unload()
-    began = time.perf_counter()
+    started = time.perf_counter()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
-    their_call = time.perf_counter() - began
+    their_call = time.perf_counter() - started
     model(torch.tensor([[5]]))
-    return WarmLoad(ours, their_call, time.perf_counter() - began)
+    their_whole = time.perf_counter() - started
+    return WarmLoad(stages.entered[LoadStage.WARM_UP] - began, whole, their_call, their_whole)
 
 
 def peak_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
@@ -199,11 +200,11 @@ def peak_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
 
 
 def our_peak(folder: Path) -> int:
-    """Bytes that an engine process adds, after a small model has made it import everything."""
+    """Bytes that an engine process adds to those with a small model, which made it import everything."""
     prepare(folder)
     client = Client()
     client.load(FOLDER)
-    client.unload()
+    client.answer("Why?")
     before = resident(client.pid).total
     watch = Watch(client.pid)
     watch.enter("load")

@@ -2,17 +2,21 @@
 
 P11, on a random-weight llama of 1B's shape. In each round a question behind a talk of 2,000 tokens, with
 nothing kept (the peer); another question behind the same talk, whose tokens are kept then; and that question
-alone in an empty cache (the limit). P15: the seconds until an engine process that has answered holds no more
-RAM than before the model, and what it still holds. Prints a table, then one JSON line.
+alone in an empty cache (the limit). P15: the seconds until a model's RAM is given back, by an engine process,
+which ends, and by a backend that lives on, for the next model; and what that one still holds. Prints a table,
+then one JSON line.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 from bench.client import ONE_TOKEN, Client, never
 from bench.plan_run import prompt_of
@@ -21,7 +25,6 @@ from bench.rows import Aim, Asked, Case, Rounds, Row, Sample, run
 from bench.shapes import Shape, model_folder
 from engine.commands import Generate, LoadModel
 from engine.events import TurnFinished, TurnStarted
-from engine.guide import FOLDER
 from engine.hf.backend import HFBackend
 from engine.hf.kv import common_prefix
 from engine.values import ChatMessage, ModelRef, Placement, Role
@@ -133,34 +136,45 @@ class Unload(NamedTuple):
     """Seconds until the memory is back, and bytes that are not."""
 
     seconds: float
-    left: int
+    left: int = 0
 
 
 def unload_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
-    """P15: RAM of an engine process, which has imported everything before."""
-    client = Client()
-    client.load(FOLDER)
-    client.answer(QUESTIONS[0])
-    client.unload()
-    measured = rounds.of(functools.partial(_unload, client, folder))
-    aim = Aim("P15", "unload, RAM is back", "s", 1.0, less_is_better=True)
+    """P15: RAM is back where it was; for the backend, where it was once everything was imported."""
+    measured = rounds.of(functools.partial(_process_unload, folder))
+    aim = Aim("P15", "unload, the engine process ends", "s", 1.0, less_is_better=True)
+    yield aim.row(measured.each(lambda unload: Sample(unload.seconds, UNLOAD_SECONDS)))
+    _backend_unload(folder)
+    measured = rounds.of(functools.partial(_backend_unload, folder))
+    aim = Aim("P15", "unload, for another model", "s", 1.0, less_is_better=True)
     yield aim.row(measured.each(lambda unload: Sample(unload.seconds, UNLOAD_SECONDS)))
     aim = Aim("P15", "not given back", "MB", 1.0, less_is_better=True)
     yield aim.row(measured.each(lambda unload: Sample(unload.left / MB, LEFT_BYTES / MB)))
-    client.close()
 
 
-def _unload(client: Client, folder: Path) -> Unload:
-    before = resident(client.pid).total
+def _process_unload(folder: Path) -> Unload:
+    client = Client()
     client.load(folder)
     client.answer(QUESTIONS[0])
-    began = time.perf_counter()
+    process, began = psutil.Process(client.pid), time.perf_counter()
     client.unload()
-    while (left := resident(client.pid).total - before) > LEFT_BYTES:
-        if time.perf_counter() - began > PATIENCE_SECONDS:
-            break
+    while process.is_running() and time.perf_counter() - began < PATIENCE_SECONDS:
         time.sleep(LOOK_SECONDS)
-    return Unload(time.perf_counter() - began, max(0, left))
+    taken = time.perf_counter() - began
+    client.close()
+    return Unload(taken)
+
+
+def _backend_unload(folder: Path) -> Unload:
+    before = resident(os.getpid()).total
+    talk = Talk(folder)
+    talk.first_token(talk.behind(QUESTIONS[0]))
+    backend = talk.backend
+    del talk
+    began = time.perf_counter()
+    backend.unload()
+    taken = time.perf_counter() - began
+    return Unload(taken, max(0, resident(os.getpid()).total - before))
 
 
 def cases(asked: Asked) -> Iterator[Case]:
