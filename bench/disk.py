@@ -41,7 +41,7 @@ GB = 1e9
 SPARE_BYTES = 4 << 30
 """Free on the disk beside the largest model."""
 LARGE_BYTES = 7 << 30
-LARGE_MINUTES = 5.0
+LARGE_MINUTES = 4.0
 """Less time than that is for the smaller model alone."""
 TARGETS = {"all": (0.90, 2.4), "half": (0.85, 2.4)}
 CONTEXT = 512

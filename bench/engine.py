@@ -67,7 +67,7 @@ def measured(part: Part, asked: argparse.Namespace, folder: Path, scratch: Path)
     command += ["--llama-cpp", str(asked.llama_cpp)] if asked.llama_cpp else []
     command += ["--only", ",".join(asked.only)] if asked.only else []
     with subprocess.Popen(
-        ["timeout", f"{max(LEAST_SECONDS, 60 * OVERTIME * minutes):.0f}", *command],
+        ["timeout", "--foreground", f"{max(LEAST_SECONDS, 60 * OVERTIME * minutes):.0f}", *command],
         stdout=subprocess.PIPE, text=True, env=environment(part, scratch),
     ) as process:  # fmt: skip
         for line in process.stdout or ():

@@ -286,9 +286,9 @@ def cases(asked: Asked) -> Iterator[Case]:
     folder = model_folder(asked, Shape.ONE_B)
     yield Case("cold loads", functools.partial(cold_rows, folder))
     yield Case("warm loads", functools.partial(warm_rows, folder))
-    yield Case("peak RAM", functools.partial(peak_rows, folder))
     yield Case("nf4", functools.partial(packed_rows, folder))
     yield Case("1B, start", functools.partial(start_rows, asked, Shape.ONE_B))
+    yield Case("peak RAM", functools.partial(peak_rows, folder))
     if has_time_and_room(asked):
         yield Case("3B, start", functools.partial(start_rows, asked, Shape.THREE_B))
 
