@@ -44,7 +44,7 @@ tests:
 	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --ignore tests/engine/hf --ignore tests/tui
 
 bench: .venv/.dev ## measured speed beside this machine's limits
-	for script in first_frame library stream engine disk guide; do $(PY) -m bench.$$script || exit 1; done
+	for script in first_frame library stream engine guide; do $(PY) -m bench.$$script || exit 1; done
 
 bench-gpu: ## what needs a GPU, in 9 minutes, with PYTHON's own torch; wheels it lacks go into .whl/
 	for wheel in $(wildcard .whl/*.whl); do $(PYTHON) -m zipfile -e $$wheel .whl/unpacked || exit 1; done

@@ -1,46 +1,49 @@
 """Layers on disk: ours beside accelerate's and the raw disk: `python -m bench.disk [folder] [--quick]`.
 
-P6 and the cold half of P8. A random-weight llama of real shape (1B; 3B: --layers 28 --wide), all its decoder
-layers on disk and then the last half. In each round raw direct reads (8 readers x 8 MB), our tier, raw,
-accelerate, raw: the shards are evicted before each token, our ring is empty when its clock starts. Then cold
-loads into RAM, each between two raw readings; then RAM at its peak against the plan, in an engine process
-under a memory cgroup of its budget. Prints a table, then one JSON line.
+P6. Random-weight llamas in the shapes of 1B and 3B, all their decoder layers on disk and then the last half.
+In each round raw direct reads (8 readers x 8 MB), our tier, raw, accelerate, raw: the shards are evicted
+before each token, our ring is empty when its clock starts. Then RAM at its peak against the plan, in an
+engine process under a memory cgroup of its budget. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import functools
 import os
-import statistics
+import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.utils import logging as transformers_logging
 
-from bench.engine import load_command, never
-from bench.models import make
+from bench.client import never
 from bench.plan import LARGEST_SHORTFALL, calibrate
 from bench.plan import measure as measured_plan
-from bench.plan_cases import Case
-from bench.plan_watch import cage
+from bench.plan_cases import Case as PlannedCase
+from bench.plan_watch import Cage, cage
+from bench.rows import Aim, Asked, Case, Measured, Rounds, Row, Sample, run
+from bench.shapes import Shape, layers_of, model_folder
 from engine.commands import LoadModel
-from engine.events import Event, LoadProgress
 from engine.hf.backend import HFBackend
 from engine.hf.tiers.direct import CHUNK_BYTES, READERS, Extent, FileReader, aligned_memory
-from engine.values import LayerPlacement, LoadStage, ModelRef, Placement, Tier
+from engine.values import LayerPlacement, ModelRef, Placement, Tier
 
 TOKENS = 3
 TOKEN = 5
 WINDOW = 2048
-THREE_B = {"hidden_size": 3072, "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128}
-ONE_B = {"num_key_value_heads": 8, "head_dim": 64}
+GB = 1e9
+SPARE_BYTES = 4 << 30
+"""Free on the disk beside the largest model."""
+LARGE_BYTES = 7 << 30
+LARGE_MINUTES = 4.0
+"""Less time than that is for the smaller model alone."""
 TARGETS = {"all": (0.90, 2.4), "half": (0.85, 2.4)}
-LOAD_TARGET = 0.85
 CONTEXT = 512
 RAM_SHARES = (0.9, 0.7)
 MAP_NAMES = {Tier.DISK: "disk", Tier.CPU: "cpu"}
@@ -159,13 +162,16 @@ def seconds_per_token(folder: Path, step: Callable[[], None]) -> float:
     return sum(taken) / len(taken)
 
 
-def rounds(folder: Path, placement: Placement, count: int) -> list[Round]:
+def both(folder: Path, placement: Placement, rounds: Rounds) -> Measured[Round]:
     """Measure both ways in turns, after one round that is not counted."""
+    transformers_logging.disable_progress_bar()
     ours, theirs = Ours(folder, placement), Theirs(folder, placement)
-    measured = [_round(folder, ours, theirs) for _ in range(count + 1)]
+    if not rounds.is_quick:
+        _round(folder, ours, theirs)
+    measured = rounds.of(functools.partial(_round, folder, ours, theirs))
     del theirs
     ours.backend.unload()  # it collects garbage: pages that are still mapped cannot be evicted
-    return measured[1:]
+    return measured
 
 
 def _round(folder: Path, ours: Ours, theirs: Theirs) -> Round:
@@ -180,102 +186,62 @@ def _round(folder: Path, ours: Ours, theirs: Theirs) -> Round:
     return Round(size / mine, sum(raw[:2]) / 2, size / other, sum(raw[1:]) / 2)
 
 
-class Stages:
-    """When a load entered its stages."""
-
-    def __init__(self) -> None:
-        """Begin without one."""
-        self.entered: dict[LoadStage, float] = {}
-
-    def __call__(self, event: Event) -> None:
-        """Take note of a stage's first event."""
-        if isinstance(event, LoadProgress):
-            self.entered.setdefault(event.stage, time.perf_counter())
-
-
-def load_ratios(folder: Path) -> tuple[float, float]:
-    """Bytes per second of one cold load into RAM over the raw disk's: until it is placed, and all."""
-    backend, stages = HFBackend(), Stages()
-    before = raw_bandwidth(folder)
-    evict(folder)
-    began = time.perf_counter()
-    backend.load(load_command(folder), stages, never)
-    whole = time.perf_counter() - began
-    backend.unload()
-    raw = (before + raw_bandwidth(folder)) / 2
-    size = sum(file.stat().st_size for file in shards(folder))
-    reading = stages.entered[LoadStage.WARM_UP] - stages.entered[LoadStage.READ]
-    return size / reading / raw, size / whole / raw
+def disk_rows(folder: Path, label: str, layers: int, rounds: Rounds) -> Iterator[Row]:
+    """Bytes per second of a model, all of it on disk and half."""
+    parts = {"all": range(layers), "half": range(layers // 2, layers)}
+    for part, on_disk in parts.items():
+        measured = both(folder, placed(layers, on_disk), rounds)
+        to_raw, to_peer = TARGETS[part]
+        name = f"{label}, {part} on disk"
+        aim = Aim("P6", name, "GB/s", to_raw, "accelerate", to_peer)
+        yield aim.row(measured.each(lambda r: Sample(r.ours / GB, r.ours_raw / GB, r.theirs / GB)))
+        aim = Aim("P6", f"{name}, accelerate", "GB/s")
+        yield aim.row(measured.each(lambda r: Sample(r.theirs / GB, r.theirs_raw / GB)))
 
 
-def ram_figures(folder: Path, shares: Iterable[float]) -> Iterator[dict[str, Any]]:
-    """Bytes resident at the peak over the plan's, where RAM has such shares of what all of it takes."""
+def ram_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
+    """Bytes resident at the peak beside the plan's, where RAM has such shares of what all of it takes."""
     with cage() as group:
         calibrate(group)
-        for share in shares:
-            row = measured_plan(Case("llama_large", "bf16", CONTEXT, ram_share=share), folder, group)
-            if row.run is None:
-                raise SystemExit(f"The plan with {share:g} of the RAM failed: {row.failure}")
-            ratio = row.run.peak_bytes / row.predicted_bytes
-            yield _figure(f"RAM x{share:g}: peak / plan", [ratio], 1 + LARGEST_SHORTFALL)
-            yield _figure(f"RAM x{share:g}: predicted / measured tok/s", [row.decode_ratio], None)
+        for share in RAM_SHARES[:1] if rounds.is_quick else RAM_SHARES:
+            yield from _ram_share(folder, share, group)
 
 
-def figures(name: str, measured: list[Round]) -> Iterator[dict[str, Any]]:
-    """Reduce rounds to their medians."""
-    to_raw, to_peer = TARGETS[name]
-    ours = [entry.ours / entry.ours_raw for entry in measured]
-    theirs = [entry.theirs / entry.theirs_raw for entry in measured]
-    faster = [entry.ours / entry.theirs for entry in measured]
-    yield _figure(f"{name} on disk: ours / raw", ours, to_raw)
-    yield _figure(f"{name} on disk: accelerate / raw", theirs, None)
-    yield _figure(f"{name} on disk: ours / accelerate", faster, to_peer)
-    raw = [entry.ours_raw / 1e9 for entry in measured]
-    yield _figure(f"{name} on disk: raw, GB/s", raw, None)
+def _ram_share(folder: Path, share: float, group: Cage) -> Iterator[Row]:
+    row = measured_plan(PlannedCase("llama_large", "bf16", CONTEXT, ram_share=share), folder, group)
+    if row.run is None:
+        raise SystemExit(f"The plan with {share:g} of the RAM failed: {row.failure}")
+    is_disturbed = not row.is_undisturbed
+    peak = Measured([Sample(row.run.peak_bytes / GB, row.predicted_bytes / GB)], is_disturbed)
+    aim = Aim("P6", f"peak and plan, {share:g} of the RAM", "GB", 1 + LARGEST_SHORTFALL, less_is_better=True)
+    yield aim.row(peak)
+    forecast = row.placement.forecast
+    speed = Sample(row.run.decode_tps, forecast.decode_tps_full if forecast else None)
+    yield Aim("P6", f"speed and forecast, {share:g} of the RAM", "tok/s").row(Measured([speed], is_disturbed))
 
 
-def _figure(name: str, samples: list[float], target: float | None) -> dict[str, Any]:
-    spread = {"least": round(min(samples), 3), "most": round(max(samples), 3)}
-    return {"name": name, "median": round(statistics.median(samples), 3), **spread, "target": target}
+def cases(asked: Asked) -> Iterator[Case]:
+    """The smaller model, and the larger one where time and disk allow it."""
+    folder, layers = model_folder(asked, Shape.ONE_B), layers_of(Shape.ONE_B, asked)
+    yield Case("1B on disk", functools.partial(disk_rows, folder, "1B", layers))
+    if has_time_and_room(asked):
+        yield Case("3B on disk", functools.partial(_large_rows, asked, layers_of(Shape.THREE_B, asked)))
+    yield Case("RAM and plan", functools.partial(ram_rows, folder))
 
 
-def main() -> None:
-    """Measure, print the table and then the JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", help="keeps the model between runs")
-    parser.add_argument("--layers", type=int, default=16)
-    parser.add_argument("--wide", action="store_true", help="the shape of 3B")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="8 layers, one round: does it run")
-    asked = parser.parse_args()
-    if asked.quick:
-        asked.layers, asked.rounds = 8, 1
-    with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
-        os.environ["XDG_CACHE_HOME"] = parent  # nothing was measured or learned before
-        folder = asked.folder or Path(parent) / "random"
-        if not shards(folder):
-            shape: dict[str, Any] = THREE_B if asked.wide else ONE_B
-            make("llama_large", asked.layers, torch.bfloat16, folder, tie_word_embeddings=True, **shape)
-        found = measure(folder, asked.layers, asked.rounds)
-    for figure in found:
-        spread = f"{figure['least']:8.3f} ..{figure['most']:8.3f}"
-        print(f"{figure['name']:36}{figure['median']:8.3f}   {spread}   target {figure['target'] or '-'}")
-    print(json.dumps({"bench": "disk", "layers": asked.layers, "figures": found}))
+def _large_rows(asked: Asked, layers: int, rounds: Rounds) -> Iterator[Row]:
+    yield from disk_rows(model_folder(asked, Shape.THREE_B), "3B", layers, rounds)
 
 
-def measure(folder: Path, layers: int, count: int) -> list[dict[str, Any]]:
-    """All figures of one model."""
-    parts = {"all": range(layers), "half": range(layers // 2, layers)}
-    found = [
-        figure
-        for name, on_disk in parts.items()
-        for figure in figures(name, rounds(folder, placed(layers, on_disk), count))
-    ]
-    reading, whole = zip(*(load_ratios(folder) for _ in range(count)), strict=True)
-    found += [_figure("cold load, read and placed / raw", list(reading), LOAD_TARGET)]
-    found += [_figure("cold load, with its warm-up / raw", list(whole), None)]
-    return [*found, *ram_figures(folder, RAM_SHARES)]
+def has_time_and_room(asked: Asked) -> bool:
+    """Whether the larger model is measured; what was asked for says so."""
+    free = shutil.disk_usage(asked.folder).free
+    is_made = any(asked.folder.glob(f"random-{Shape.THREE_B.value}-*"))
+    if not asked.quick and asked.minutes >= LARGE_MINUTES and (is_made or free >= LARGE_BYTES + SPARE_BYTES):
+        return True
+    print("3B: not measured, too little time or disk", file=sys.stderr, flush=True)
+    return False
 
 
 if __name__ == "__main__":
-    main()
+    run("disk", __doc__, cases)

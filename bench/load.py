@@ -1,42 +1,48 @@
 """P8: loads beside the raw disk and beside transformers: `python -m bench.load [folder] [--quick]`.
 
-A random-weight llama of 1B's shape. Once kernels are compiled, from a process's start to its first
-token, ours beside transformers, each cold, in turns; then cold loads, then nf4, packed and read
-again. Cold: the shards are evicted, and memory that a hypervisor may have taken back is
-touched once before, for no load can be faster than that. Prints a table, then one JSON line.
+Random-weight llamas in the shapes of 1B and 3B. Cold loads beside direct reads of the same files; warm loads
+and one token beside transformers' own, which only maps the files until that token; RAM at the peak of a load;
+nf4, packed and read again; and from a process's start to its first token, cold. Cold: the shards are
+evicted, and memory that a hypervisor may have taken back is touched once before, for no load can be faster
+than that. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
 
-import argparse
 import ctypes
+import functools
 import gc
-import json
 import mmap
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
-from bench.disk import LOAD_TARGET, ONE_B, Stages, _figure, evict, raw_bandwidth, shards
-from bench.engine import Client, generate_command, load_command, never
-from bench.models import make
+from bench.client import Client, load_command, never
+from bench.disk import GB, evict, has_time_and_room, raw_bandwidth, shards
+from bench.plan_watch import Watch, resident
+from bench.rows import Aim, Asked, Case, Measured, Rounds, Row, Sample, run
+from bench.shapes import Shape, model_folder
 from engine.checkpoint import inspect_folder
 from engine.commands import LoadModel
-from engine.events import TextDelta, TurnFinished
+from engine.events import Event, LoadProgress
+from engine.guide import FOLDER
 from engine.hf.backend import HFBackend
 from engine.ram import read_bytes_from_disk
-from engine.values import LoadStage, ModelRef, Placement, Quantization, SamplingParams
+from engine.values import LoadStage, ModelRef, Placement, Quantization
 
 SPARE_BYTES = 256 << 20
-PACKED_TARGET = 0.6
-START_TARGET = 0.8
+COLD_TARGET, START_TARGET, WARM_TARGET = 0.85, 1 / 0.8, 1.0
+PACKED_BYTES = 0.6
+"""A parameter, read by the second load of nf4."""
+PEAK_SPARE_BYTES = 300 << 20
 THEIRS = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -46,6 +52,34 @@ ids = tokenizer("Why?", return_tensors="pt")
 with torch.inference_mode():
     model.generate(**ids, max_new_tokens=1, do_sample=False, pad_token_id=0)
 """
+
+
+THEIR_PEAK = """
+import os, sys, torch
+from transformers import AutoModelForCausalLM
+from bench.plan_watch import Watch, resident
+import transformers.models.llama.modeling_llama
+before = resident(os.getpid()).total
+watch = Watch(os.getpid())
+watch.enter("load")
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto", local_files_only=True).eval()
+with torch.inference_mode():
+    model(torch.tensor([[5]]))
+print(watch.stop()["load"].total - before)
+"""
+
+
+class Stages:
+    """When a load entered its stages."""
+
+    def __init__(self) -> None:
+        """Begin without one."""
+        self.entered: dict[LoadStage, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take note of a stage's first event."""
+        if isinstance(event, LoadProgress):
+            self.entered.setdefault(event.stage, time.perf_counter())
 
 
 def touch_memory(size: int) -> None:
@@ -64,8 +98,22 @@ def prepare(folder: Path) -> None:
     touch_memory(sum(file.stat().st_size for file in shards(folder)) + SPARE_BYTES)
 
 
-def cold_load(backend: HFBackend, folder: Path) -> tuple[float, float]:
-    """Bytes per second over the raw disk's of one cold load: from the command until it is placed, and all."""
+class Load(NamedTuple):
+    """One load.
+
+    Attributes:
+        placed: seconds from the command until all weights are where they belong.
+        whole: seconds with the warm-up.
+        raw: bytes per second of direct reads around it.
+    """
+
+    placed: float
+    whole: float
+    raw: float
+
+
+def cold_load(backend: HFBackend, folder: Path) -> Load:
+    """Load files that are not cached, between two raw readings."""
     stages, before = Stages(), raw_bandwidth(folder)
     prepare(folder)
     began = time.perf_counter()
@@ -73,20 +121,122 @@ def cold_load(backend: HFBackend, folder: Path) -> tuple[float, float]:
     whole = time.perf_counter() - began
     backend.unload()
     raw = (before + raw_bandwidth(folder)) / 2
-    size = sum(file.stat().st_size for file in shards(folder))
-    return size / (stages.entered[LoadStage.WARM_UP] - began) / raw, size / whole / raw
+    return Load(stages.entered[LoadStage.WARM_UP] - began, whole, raw)
 
 
-def packed_loads(backend: HFBackend, folder: Path) -> Iterator[dict[str, Any]]:
-    """Load nf4 twice: what the second one reads, and how long each takes."""
-    seconds = [_packed_seconds(backend, folder)]
-    before = read_bytes_from_disk(os.getpid())
-    seconds.append(_packed_seconds(backend, folder))
-    read = read_bytes_from_disk(os.getpid()) - before
+def file_bytes(folder: Path) -> int:
+    """Of all shards."""
+    return sum(file.stat().st_size for file in shards(folder))
+
+
+def warm_backend(folder: Path) -> HFBackend:
+    """An engine that has compiled its kernels and imported the model's class."""
+    backend = HFBackend()
+    gc.freeze()  # as the engine process does
+    backend.load(load_command(folder), lambda _: None, never)
+    backend.unload()
+    return backend
+
+
+def cold_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
+    """Bytes per second beside the raw disk's."""
+    backend, size = warm_backend(folder), file_bytes(folder) / GB
+    measured = rounds.of(lambda: cold_load(backend, folder))
+    aim = Aim("P8", "cold load, until placed", "GB/s", COLD_TARGET)
+    yield aim.row(measured.each(lambda load: Sample(size / load.placed, load.raw / GB)))
+    aim = Aim("P8", "cold load, with its warm-up", "GB/s")
+    yield aim.row(measured.each(lambda load: Sample(size / load.whole, load.raw / GB)))
+
+
+class WarmLoad(NamedTuple):
+    """Seconds of loads whose files are cached: until placed, and until a token was computed."""
+
+    placed: float
+    whole: float
+    their_call: float
+    their_whole: float
+
+
+def warm_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
+    """Seconds until a token can be computed, which ours has done by then."""
+    transformers_logging.disable_progress_bar()
+    backend = warm_backend(folder)
+    _cache(folder)
+    measured = rounds.of(lambda: _warm_load(backend, folder))
+    aim = Aim("P8", "warm load, one token computed", "s", None, "transformers", WARM_TARGET, True)
+    yield aim.row(measured.each(lambda load: Sample(load.whole, None, load.their_whole)))
+    aim = Aim("P8", "warm load, until placed or mapped", "s", None, "transformers", None, True)
+    yield aim.row(measured.each(lambda load: Sample(load.placed, None, load.their_call)))
+
+
+def _cache(folder: Path) -> None:
+    for file in shards(folder):
+        with file.open("rb", buffering=0) as stream:
+            while stream.read(16 << 20):
+                pass
+
+
+@torch.inference_mode()
+def _warm_load(backend: HFBackend, folder: Path) -> WarmLoad:
+    touch_memory(file_bytes(folder) + SPARE_BYTES)
+    stages, began = Stages(), time.perf_counter()
+    backend.load(load_command(folder), stages, never)
+    whole = time.perf_counter() - began
+    backend.unload()
+    started = time.perf_counter()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+    their_call = time.perf_counter() - started
+    model(torch.tensor([[5]]))
+    their_whole = time.perf_counter() - started
+    return WarmLoad(stages.entered[LoadStage.WARM_UP] - began, whole, their_call, their_whole)
+
+
+def peak_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
+    """RAM at the peak of a load, above what the process held when everything was imported."""
+    allowed = (inspect_folder(folder).weight_bytes + PEAK_SPARE_BYTES) / GB
+    measured = rounds.of(lambda: Sample(our_peak(folder) / GB, allowed, their_peak(folder) / GB))
+    aim = Aim("P8", "peak RAM of a load", "GB", 1.0, "transformers", None, True)
+    yield aim.row(measured)
+
+
+def our_peak(folder: Path) -> int:
+    """Bytes that an engine process adds to those with a small model, which made it import everything."""
+    prepare(folder)
+    client = Client()
+    client.load(FOLDER)
+    client.answer("Why?")
+    before = resident(client.pid).total
+    watch = Watch(client.pid)
+    watch.enter("load")
+    client.load(folder)
+    peak = watch.stop()["load"].total - before
+    client.close()
+    return peak
+
+
+def their_peak(folder: Path) -> int:
+    """Bytes that transformers adds, with one token computed: before that it has only mapped the files."""
+    prepare(folder)
+    command = [sys.executable, "-c", THEIR_PEAK, str(folder)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def packed_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
+    """Load nf4, once quantized and then as it was kept: what the later ones read, and how long each takes."""
+    backend = warm_backend(folder)
+    first = _packed_seconds(backend, folder)
     parameters = inspect_folder(folder).parameters
-    yield _figure("nf4 again: bytes read per parameter", [read / parameters], PACKED_TARGET)
-    yield _figure("nf4, seconds of the first load", seconds[:1], None)
-    yield _figure("nf4, seconds of the second load", seconds[1:], None)
+    yield Aim("P8", "nf4, first load, quantized", "s").row(Measured([Sample(first)]))
+    measured = rounds.of(lambda: _packed_again(backend, folder, parameters))
+    aim = Aim("P8", "nf4 again, bytes read a parameter", "bytes", 1.0, less_is_better=True)
+    yield aim.row(measured.each(lambda load: Sample(load[0], PACKED_BYTES)))
+    yield Aim("P8", "nf4 again", "s").row(measured.each(lambda load: Sample(load[1])))
+
+
+def _packed_again(backend: HFBackend, folder: Path, parameters: int) -> tuple[float, float]:
+    before = read_bytes_from_disk(os.getpid())
+    taken = _packed_seconds(backend, folder)
+    return (read_bytes_from_disk(os.getpid()) - before) / parameters, taken
 
 
 def _packed_seconds(backend: HFBackend, folder: Path) -> float:
@@ -109,9 +259,7 @@ def our_start(folder: Path) -> float:
     began = time.perf_counter()
     client = Client()
     client.load(folder)
-    client._turn_id += 1
-    client._engine.submit(generate_command("Why?", SamplingParams(max_new_tokens=1), client._turn_id))
-    at, _ = client._wait(lambda event: isinstance(event, TextDelta | TurnFinished))
+    at = client.answer("Why?")
     client.close()
     return at - began
 
@@ -124,41 +272,26 @@ def their_start(folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def measure(folder: Path, count: int) -> Iterator[dict[str, Any]]:
-    """All figures of one model."""
-    backend = HFBackend()
-    gc.freeze()  # as the engine process does
-    backend.load(load_command(folder), lambda _: None, never)  # compiles kernels, and imports the class
-    backend.unload()
-    starts = [(our_start(folder), their_start(folder)) for _ in range(count)]
-    placed, whole = zip(*(cold_load(backend, folder) for _ in range(count)), strict=True)
-    yield _figure("cold load, until placed / raw", list(placed), LOAD_TARGET)
-    yield _figure("cold load, with its warm-up / raw", list(whole), None)
-    yield _figure("start to first token / transformers", [o / t for o, t in starts], START_TARGET)
-    yield _figure("start to first token, s", [ours for ours, _ in starts], None)
-    yield from packed_loads(backend, folder)
+def start_rows(asked: Asked, shape: Shape, rounds: Rounds) -> Iterator[Row]:
+    """Seconds from a process's start to its first token, cold, ours and transformers' in turns."""
+    folder = model_folder(asked, shape)
+    our_start(folder)  # compiles kernels
+    measured = rounds.of(lambda: Sample(our_start(folder), None, their_start(folder)))
+    name = f"{shape.value.upper()}, start to first token"
+    yield Aim("P8", name, "s", None, "transformers", START_TARGET, True).row(measured)
 
 
-def main() -> None:
-    """Measure, print the table and then the JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", help="keeps the model between runs")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one round: does it run")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
-        os.environ["XDG_CACHE_HOME"] = parent  # nothing was measured, learned or kept before
-        folder = asked.folder or Path(parent) / "random"
-        if not shards(folder):
-            make("llama_large", 16, torch.bfloat16, folder, tie_word_embeddings=True, **ONE_B)
-        found = []
-        for figure in measure(folder, 1 if asked.quick else asked.rounds):
-            found.append(figure)
-            spread = f"{figure['least']:8.3f} ..{figure['most']:8.3f}"
-            target = figure["target"] or "-"
-            print(f"{figure['name']:38}{figure['median']:8.3f}   {spread}   target {target}", flush=True)
-    print(json.dumps({"bench": "load", "figures": found}))
+def cases(asked: Asked) -> Iterator[Case]:
+    """All of it; the larger model where time and disk allow it."""
+    folder = model_folder(asked, Shape.ONE_B)
+    yield Case("cold loads", functools.partial(cold_rows, folder))
+    yield Case("warm loads", functools.partial(warm_rows, folder))
+    yield Case("nf4", functools.partial(packed_rows, folder))
+    yield Case("1B, start", functools.partial(start_rows, asked, Shape.ONE_B))
+    yield Case("peak RAM", functools.partial(peak_rows, folder))
+    if has_time_and_room(asked):
+        yield Case("3B, start", functools.partial(start_rows, asked, Shape.THREE_B))
 
 
 if __name__ == "__main__":
-    main()
+    run("load", __doc__, cases)

@@ -188,7 +188,7 @@ def _measured(case: Case, folder: Path, group: Cage, placement: Placement, budge
     group.limit(None)
     client = EngineClient(group)
     group.limit(budget)
-    probe, others, limits = MemoryProbe(), Others(client.pid), kept_limits()
+    probe, others, limits = MemoryProbe(), Others(), kept_limits()
     try:
         measured = run(client, folder, placement, prompt, reply, probe)
         is_quiet = others.share() <= QUIET_SHARE

@@ -7,6 +7,7 @@ import statistics
 import time
 from pathlib import Path
 
+import psutil
 import torch
 
 from engine.hf.measure import ram_bandwidth
@@ -24,15 +25,11 @@ _IDLE, _WAITING, _GUEST = 3, 4, 8
 
 
 class Others:
-    """CPU time of everyone but this process and one other, from now on."""
+    """CPU time of everyone but this process and its children, from now on."""
 
-    def __init__(self, pid: int) -> None:
-        """Begin.
-
-        Args:
-            pid: of the other process.
-        """
-        self._pid = pid
+    def __init__(self) -> None:
+        """Begin."""
+        self._family = psutil.Process()
         self._started = time.perf_counter()
         self._before = self._ticks()
 
@@ -42,7 +39,8 @@ class Others:
         return max(0.0, seconds) / (time.perf_counter() - self._started) / (os.cpu_count() or 1)
 
     def _ticks(self) -> int:
-        return busy_ticks() - _ticks_of(os.getpid()) - _ticks_of(self._pid)
+        family = (self._family, *self._family.children(recursive=True))
+        return busy_ticks() - sum(_ticks_of(process.pid) for process in family)
 
 
 def busy_ticks() -> int:
@@ -52,16 +50,19 @@ def busy_ticks() -> int:
 
 
 def _ticks_of(pid: int) -> int:
-    """A process's own, and those of the children that it has waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """A process's own, and those of the children that it has waited for; 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
     return sum(int(field) for field in fields[11:15])
 
 
-def wait_for_quiet() -> bool:
+def wait_for_quiet(patience: float = PATIENCE_SECONDS) -> bool:
     """Return as soon as nobody else computes; False when that took too long."""
-    end = time.perf_counter() + PATIENCE_SECONDS
+    end = time.perf_counter() + patience
     while time.perf_counter() < end:
-        others = Others(os.getpid())
+        others = Others()
         time.sleep(LOOK_SECONDS)
         if others.share() <= QUIET_SHARE:
             return True
@@ -87,3 +88,9 @@ class MemoryProbe:
             bandwidth: bytes per second, by the same probe, when the machine was measured.
         """
         return abs(statistics.median(self._found) / bandwidth - 1) <= FAR
+
+    def now(self) -> float:
+        """Read it, forget what was found before, and return its bandwidth in bytes per second."""
+        self._found.clear()
+        self()
+        return statistics.median(self._found)
