@@ -31,7 +31,7 @@ _DAMAGE = (DamagedCheckpoint, RuntimeError, ValueError, KeyError, TypeError, Att
 def restored(
     reading: Reading | None, make: Callable[[dict[str, torch.Tensor]], CausalModel], progress: Progress
 ) -> CausalModel | None:
-    """Build a model on packed weights that are being read; None where there are none, or damaged ones.
+    """Build a model on packed weights that were read; None where there are none, or damaged ones.
 
     Args:
         reading: of the load.
@@ -44,8 +44,10 @@ def restored(
     slabs.begin(progress)
     try:
         with progress.watching(lambda: slabs.done_bytes):
+            slabs.wait(
+                progress
+            )  # what describes a packed layer is read by bitsandbytes as the model is built
             model = make(dict(_state(slabs, packed.tensors)))
-        slabs.wait(progress)
         progress.begin(LoadStage.PLACE, packed.bytes)
         is_sound = _is_sound(slabs, packed)
     except _DAMAGE:
