@@ -25,6 +25,8 @@ Compute = Callable[[Sequence[int]], Sample]
 MOST_SAMPLES = 3
 EXACT, ROUNDED = 1e-3, 0.1
 """Of the spread of the logits: more than sums in another order differ by, less than any real mistake."""
+MOST_TIMES = 1.0
+"""As long as by the model's own code may a token take."""
 LAYERS = "This architecture's tokens are computed layer by layer, not by one call of vramble's kernels."
 TORCH = "This model's tokens are computed by torch: vramble's kernels were no faster with it."
 
@@ -92,7 +94,7 @@ def translated(
                 samples.append(compute(_turned(own.token_ids, number)))
             ours = _decoded(decoder, model, samples[number])
             if ours is not None and _alike(model, ours, samples[number]):
-                return decoder if ours.seconds <= own.seconds else None
+                return decoder if _is_worth_it(ours, own) else None
     return None
 
 
@@ -126,7 +128,7 @@ def _use_layers(model: Foreign, kernels: Kernels, own: Sample, again: Callable[[
     linears = NativeLinears(model, kernels)
     use_attention(model, NativeAttention(kernels))
     ours = again()
-    if _alike(model, ours, own) and ours.seconds <= own.seconds:
+    if _alike(model, ours, own) and _is_worth_it(ours, own):
         return True
     linears.undo()
     use_own_attention(model)
@@ -138,6 +140,11 @@ def _pack_attention(model: Foreign, own: Sample, again: Callable[[], Sample]) ->
     """Let query heads that share keys and values attend as one, where the model's logits stay the same."""
     if use_attention(model, single_step_attention) and not _alike(model, again(), own):
         use_own_attention(model)
+
+
+def _is_worth_it(ours: Sample, own: Sample) -> bool:
+    """Whether a token takes no longer than by the model's own code."""
+    return ours.seconds <= MOST_TIMES * own.seconds
 
 
 def _alike(model: Foreign, ours: Sample, own: Sample) -> bool:

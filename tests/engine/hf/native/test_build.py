@@ -11,7 +11,7 @@ import pytest
 
 from engine.compilers import VARIABLE, found_compilers
 from engine.hf import backend
-from engine.hf.native import foundry
+from engine.hf.native import foundry, trial
 from engine.hf.native.build import Missing, builds_folder, built_library
 from engine.hf.native.foundry import Foundry, trusted
 from engine.hf.native.library import Kernels
@@ -175,3 +175,11 @@ def test_builds_lie_in_our_own_cache_unless_a_folder_is_named(
     assert builds_folder() == own_cache / "cache" / "kernels"
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert builds_folder() == tmp_path
+
+
+def test_kernels_that_take_longer_leave_the_model_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "MOST_TIMES", 0.0)
+    talk = Talk(tiny_models.checkpoint("llama"))
+    assert talk.inner.runner.decoder is None
+    assert trial.TORCH in talk.loaded.notes
+    assert talk.ask("Why?").finished.finish_reason is not FinishReason.FAILED
