@@ -39,6 +39,8 @@ types:
 layers:
 	.venv/bin/lint-imports
 
+# One thread per worker: threads that wait for a core spin, and take it from the tests beside them.
+tests: export OMP_NUM_THREADS = 1
 tests:
 	$(PY) -m pytest -n 2 --dist worksteal tests/engine/hf tests/tui
 	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --ignore tests/engine/hf --ignore tests/tui
