@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import signal
@@ -107,12 +108,15 @@ class Talk:
                 return event
 
     def _next_event(self, asked_at: float, patience: float | None) -> events.AnyEvent | None:
+        if patience is None:
+            return self._events.get()
         while True:
-            try:
-                return self._events.get(timeout=None if patience is None else 0.1)
-            except queue.Empty:
-                if patience is not None and self._is_late(asked_at, patience):
-                    raise TimeoutError from None
+            with contextlib.suppress(queue.Empty):
+                event = self._events.get(timeout=0.1)
+                if not self._is_late(asked_at, patience):
+                    return event
+            if self._is_late(asked_at, patience):
+                raise TimeoutError
 
     def _is_late(self, asked_at: float, patience: float) -> bool:
         now = time.monotonic()
