@@ -22,12 +22,11 @@ from pathlib import Path, PurePath
 from typing import ClassVar
 
 from textual import events
-from textual.app import App
 
 import engine
+from bench.plain_app import PlainApp
 from bench.plan_screen import write_model
 from engine.values import BudgetRequest
-from themes import theme_named
 from tui.model_entries import ModelEntry, model_entries
 from tui.outlooks import Outlooks, Wishes
 from tui.planner import Machine
@@ -45,17 +44,6 @@ _JUDGING_SECONDS = 0.3
 """After which the models in view are being judged."""
 _KEY_NAMES = {" ": "space", "-": "minus"}
 _NAMES = ("Qwen-{0}B-Chat", "Llama-3-{0}B-Instruct", "deepseek-{0}b", "Mistral-{0}B-v0.3", "glm-{0}b-hf")
-
-
-class Watched(App[None]):
-    """An app in the product's own palette."""
-
-    def __init__(self) -> None:
-        """Begin without a screen of its own."""
-        super().__init__()
-        self.animation_level = "none"
-        self.register_theme(theme_named("vramble"))
-        self.theme = "vramble"
 
 
 class WatchedPicker(ModelsScreen):
@@ -110,7 +98,7 @@ def _places(number: int, name: str) -> str:
     return kinds[number % len(kinds)]
 
 
-async def open_seconds(app: Watched, screen: WatchedPicker) -> float:
+async def open_seconds(app: PlainApp, screen: WatchedPicker) -> float:
     """From the wish to the frame that lists the models."""
     began = time.perf_counter()
     await app.push_screen(screen)
@@ -136,7 +124,7 @@ def keys() -> Iterator[tuple[str, str | None]]:
 
 async def measure(root: Path) -> tuple[float, list[float]]:
     """Seconds to open one picker, and of every key in it."""
-    app, screen = Watched(), WatchedPicker(root)
+    app, screen = PlainApp(), WatchedPicker(root)
     async with app.run_test(size=(120, 40)):
         opened = await open_seconds(app, screen)
         if not screen.listed:

@@ -20,11 +20,10 @@ import time
 from pathlib import Path
 
 from textual import events
-from textual.app import App
 
+from bench.plain_app import PlainApp
 from engine.commands import PlanLoad
 from engine.values import BudgetRequest, ModelRef
-from themes import theme_named
 from tui.planner import Machine, Planner
 from tui.screens.plan import PlanScreen
 
@@ -35,15 +34,12 @@ HIDDEN, WIDE, HEADS, KV_HEADS, VOCABULARY = 16384, 53248, 128, 8, 128256
 MACHINES = {"no GPU": 0, "one GPU of 80 GiB": 1, "eight GPUs of 80 GiB": 8}
 
 
-class Watched(App[None]):
+class Watched(PlainApp):
     """An app that tells when a plan's frame is done."""
 
     def __init__(self) -> None:
-        """Begin with the product's own palette."""
+        """Begin with nothing shown."""
         super().__init__()
-        self.animation_level = "none"
-        self.register_theme(theme_named("vramble"))
-        self.theme = "vramble"
         self.shown = asyncio.Event()
 
     def planned(self) -> None:

@@ -17,6 +17,8 @@ from tui.safe_text import safe, safe_line
 from tui.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from engine.values import ChatMessage
     from sessions import SessionStore, Turn
     from tui.bridge import Bridge
@@ -47,6 +49,7 @@ class Chat:
         self.talk = OpenSession(store, settings.system_prompt)
         self.sampling = settings.sampling
         self.queued: list[str] = []
+        self._changing = asyncio.Lock()
         self.loader = Loader(screen)
         self.events = ChatEvents(self)
         self.commands = ChatCommands(self)
@@ -65,17 +68,22 @@ class Chat:
         await self.loader.load_first()
         await asyncio.to_thread(self.commands.dialogs.find_models)
 
-    async def ask_or_wait(self, text: str) -> None:
-        """Send a prompt; let it wait while the model loads, and stay where it is while a reply comes."""
+    def take_prompt(self, text: str) -> Coroutine[None, None, None] | None:
+        """Accept or refuse a prompt at once, for the session that is shown now.
+
+        Returns:
+            what is left to do: to have it answered. None where it waits for the model, or stays in the prompt.
+        """
         if self._refused():
             self.screen.prompt.take_back(text)
-            return
+            return None
         self.screen.prompt.accept(text)
         if self.bridge.loaded is None:
             self.queued.append(text)
             self.show_queue()
-        else:
-            await self._ask(text)
+            return None
+        self.events.is_answering = True  # from here on nobody leaves the session
+        return self._ask(text)
 
     def _refused(self) -> bool:
         """Whether no prompt can be taken now; the person is told why, and the text stays."""
@@ -117,14 +125,15 @@ class Chat:
     async def _ask(self, text: str) -> None:
         """Commit the prompt, then draw it as sent, then have it answered."""
         self.events.is_answering = True
-        messages = messages_for(self.talk.turns, text, self.talk.system_prompt)
-        try:
-            turn = await self.talk.begin_turn(text, self.model_name)
-        except SessionError as error:
-            self.events.is_answering = False
-            self.screen.prompt.replace_all(text)
-            self.screen.banner.show(error.message, error.hint)
-            return
+        async with self._changing:
+            messages = messages_for(self.talk.turns, text, self.talk.system_prompt)
+            try:
+                turn = await self.talk.begin_turn(text, self.model_name)
+            except SessionError as error:
+                self.events.is_answering = False
+                self.screen.prompt.replace_all(text)
+                self.screen.banner.show(error.message, error.hint)
+                return
         self.screen.transcript.add_turn(str(turn.id), safe(text), safe_line(self.model_name))
         self.screen.title_line.session = self.talk.title
         self._generate(turn, messages)
@@ -232,7 +241,8 @@ class Chat:
             self.screen.app.say("A reply is still being written; Esc stops it.")
             return
         try:
-            await self.talk.resume(session_id)
+            async with self._changing:
+                await self.talk.resume(session_id)
         except SessionError as error:
             self.screen.banner.show(error.message, error.hint)
             return

@@ -26,9 +26,12 @@ from engine.hf.ways import (
 )
 
 CHUNK_SECONDS = 0.12
+"""Between two moments at which a prompt under way can be left."""
+MOST_CHUNK_SECONDS = 4.0
+"""Between two reports on how much of a prompt is done."""
 CHUNK_SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 SMALLEST_CHUNK = CHUNK_SIZES[0]
-FIRST_CHUNK = 64
+FIRST_CHUNK, FIRST_WATCHED_CHUNK = 64, 128
 LARGEST_CHUNK = CHUNK_SIZES[-1]
 STEPS_PER_LOOK = 16
 
@@ -64,6 +67,7 @@ class Runner:
         self.kv = KVCache(model.config, in_place=device.type != "meta")
         self.pace = ChunkPace()
         self.continues = True
+        self._is_long = False
         self.decoder: StepDecoder | None = None
         self.cancelled: Callable[[], bool] = lambda: False
 
@@ -106,6 +110,7 @@ class Runner:
             arguments["position_ids"] = position_ids
         input_ids = torch.tensor([token_ids], device=self._device)
         self.kv.begin()
+        self._is_long = len(token_ids) >= SMALLEST_CHUNK
         logits: torch.Tensor = self._model(input_ids=input_ids, **arguments).logits
         self.kv.extend(token_ids)
         return logits[0]
@@ -165,9 +170,9 @@ class Runner:
             self.decoder = try_ways(own, self._sampled)
             seconds = least_seconds(lambda: _wait_for(self.feed(token_ids[:1])))
         self.pace.note_step(seconds)
-        if self.pace.is_slow:
+        if self.pace.is_slow or self._device.type == "cpu":
             self._watch_layers()
-        elif self._device.type == "cpu":
+        if self._device.type == "cpu" and not self.pace.is_slow:
             settle_threads(lambda: self.feed(token_ids[:1]))
         if self.kv.forgets:
             self.continues = self._goes_on_in_chunks(token_ids, own.prompt_logits)
@@ -192,12 +197,14 @@ class Runner:
         return Sample(token_ids, prompt_logits, step_logits, position, seconds)
 
     def _watch_layers(self) -> None:
-        """Notice a cancel between two layers: a step is too long to wait for its end."""
-        for layer in layers_of(self._model):
+        """Notice a cancel between two layers of a prompt's chunk, and of a step that is slow."""
+        layers = layers_of(self._model)
+        for layer in layers:
             layer.register_forward_pre_hook(self._notice_cancel)
+        self.pace.looks_at(len(layers))
 
     def _notice_cancel(self, *_: object) -> None:
-        if self.cancelled():
+        if (self._is_long or self.pace.is_slow) and self.cancelled():
             raise Interrupted
 
     def _goes_on_in_chunks(self, token_ids: Sequence[int], whole: torch.Tensor) -> bool:
@@ -217,7 +224,7 @@ def _wait_for(logits: torch.Tensor) -> None:
 
 
 class ChunkPace:
-    """Chooses prefill chunks that take about CHUNK_SECONDS, from what the ones before took.
+    """Chooses prefill chunks from what the ones before took: about CHUNK_SECONDS between two looks at a cancel.
 
     Where a single token is slow already (weights that come from the disk each time), small chunks
     would only multiply that time: the largest is taken.
@@ -228,6 +235,12 @@ class ChunkPace:
         self.step_seconds = 0.0
         self.chunk = FIRST_CHUNK
         self.largest = LARGEST_CHUNK
+        self.seconds = CHUNK_SECONDS
+
+    def looks_at(self, layers: int) -> None:
+        """Say that a cancel is noticed before each of so many layers, so that chunks can be larger."""
+        self.seconds = max(CHUNK_SECONDS, min(layers * CHUNK_SECONDS, MOST_CHUNK_SECONDS))
+        self.chunk = max(self.chunk, min(self.largest, FIRST_WATCHED_CHUNK))
 
     @property
     def is_slow(self) -> bool:
@@ -249,7 +262,7 @@ class ChunkPace:
         """
         if not self.is_slow and tokens >= SMALLEST_CHUNK:
             per_token = max(seconds - self.step_seconds, 1e-9) / tokens
-            fitting = (CHUNK_SECONDS - self.step_seconds) / per_token
+            fitting = (self.seconds - self.step_seconds) / per_token
             self.chunk = _rounded(min(self.largest, 2 * self.chunk, fitting))
 
 

@@ -82,15 +82,19 @@ class KVCache:
         """Forget the last tokens, of a cache that does not forget by itself."""
         self._crop(len(self.token_ids) - tokens, {})
 
-    @torch.inference_mode()
     def mend(self) -> None:
-        """Undo a forward that was left between two layers, where every layer can be cropped."""
-        if self._whole or self.forgets:
+        """Undo a forward that was left between two layers; layers that forget go back to the last kept state.
+
+        Where there is none, the next prompt is computed from its first token on.
+        """
+        if self._whole:
             return
-        for layer in self.cache.layers:
-            surplus = layer.get_seq_length() - len(self.token_ids)
-            if surplus > 0:
-                layer.crop(-surplus)
+        if not self.forgets:
+            self._crop(len(self.token_ids), {})
+        elif self._kept:
+            self._crop(*self._kept[-1])
+        else:
+            return
         self._whole = True
 
     @property
@@ -123,19 +127,24 @@ class KVCache:
     @torch.inference_mode()
     def _crop(self, length: int, states: dict[int, dict[str, object]]) -> None:
         """Cut every layer to `length` tokens; those with a kept state take it."""
-        surplus = len(self.token_ids) - length
         for index, layer in enumerate(self.cache.layers):
             if index not in states:
-                layer.crop(-surplus)
-                continue
-            if isinstance(layer, GrowingLayer):
+                _shorten(layer, length)
+            elif isinstance(layer, GrowingLayer):
                 layer.restore(states[index])
-                continue
-            if _grows(layer):
-                layer.keys = layer.keys[..., :-surplus, :]
-                layer.values = layer.values[..., :-surplus, :]
-            vars(layer).update(_copied(states[index]))
+            else:
+                if _grows(layer) and (surplus := layer.get_seq_length() - length) > 0:
+                    layer.keys = layer.keys[..., :-surplus, :]
+                    layer.values = layer.values[..., :-surplus, :]
+                vars(layer).update(_copied(states[index]))
         del self.token_ids[length:]
+
+
+def _shorten(layer: CacheLayer, length: int) -> None:
+    """Cut a layer of keys and values, where it is longer."""
+    surplus = layer.get_seq_length() - length if isinstance(layer, DynamicLayer) else 0
+    if surplus > 0 and layer.is_initialized:
+        layer.crop(-surplus)
 
 
 def common_prefix(left: Sequence[object], right: Sequence[object]) -> int:

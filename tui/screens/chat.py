@@ -158,8 +158,8 @@ class ChatScreen(Screen[None]):
             self.app.say("Still starting; press Enter again in a moment.")
         elif slash is not None:
             self.chat.commands.run_slash(*slash)
-        else:
-            self.run_worker(self.chat.ask_or_wait(text), group="ask")
+        elif (answering := self.chat.take_prompt(text)) is not None:
+            self.run_worker(answering, group="ask")
 
     def on_copy_requested(self, message: CopyRequested) -> None:
         """Copy a message's text."""

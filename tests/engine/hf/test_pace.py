@@ -2,19 +2,40 @@ from __future__ import annotations
 
 import pytest
 
-from engine.hf.decode import CHUNK_SECONDS, CHUNK_SIZES, FIRST_CHUNK, ChunkPace
+from engine.hf.decode import (
+    CHUNK_SECONDS,
+    CHUNK_SIZES,
+    FIRST_CHUNK,
+    FIRST_WATCHED_CHUNK,
+    MOST_CHUNK_SECONDS,
+    ChunkPace,
+)
 from engine.hf.ways import SLOW_STEP_SECONDS
 
 
+@pytest.mark.parametrize("layers", [0, 1, 16, 200])
 @pytest.mark.parametrize("per_token", [1e-5, 1e-4, 3e-4, 7e-4, 2e-3, 1e-2])
-def test_chunks_are_of_few_sizes_and_take_the_time_they_should(per_token: float) -> None:
+def test_chunks_are_of_few_sizes_and_take_the_time_they_should(per_token: float, layers: int) -> None:
     pace = ChunkPace()
+    if layers:
+        pace.looks_at(layers)
     for _ in range(12):
         pace.learn(pace.chunk, per_token * pace.chunk)
         assert pace.chunk in CHUNK_SIZES
-    assert pace.chunk * per_token <= CHUNK_SECONDS or pace.chunk == CHUNK_SIZES[0]
+    fitting = min(max(layers, 1) * CHUNK_SECONDS, MOST_CHUNK_SECONDS)
+    assert pace.chunk * per_token <= fitting or pace.chunk == CHUNK_SIZES[0]
     larger = [size for size in CHUNK_SIZES if size > pace.chunk]
-    assert not larger or larger[0] * per_token > CHUNK_SECONDS
+    assert not larger or larger[0] * per_token > fitting
+
+
+def test_a_prompt_that_can_be_left_between_layers_begins_with_a_larger_chunk() -> None:
+    pace = ChunkPace()
+    pace.looks_at(16)
+    assert pace.chunk == FIRST_WATCHED_CHUNK > FIRST_CHUNK
+    small = ChunkPace()
+    small.largest = 96
+    small.looks_at(16)
+    assert small.chunk == 96
 
 
 def test_a_plan_can_hold_chunks_smaller() -> None:

@@ -122,7 +122,8 @@ def test_a_seed_gives_the_same_reply_again(llama: Talk) -> None:
 
 
 def test_cancelling_in_prefill_ends_the_turn_and_keeps_the_chunks_that_were_computed(talk: Talk) -> None:
-    said = talk.ask(LONG_QUESTION, cancelled=After(1))
+    talk.inner.runner.pace.largest = talk.inner.runner.pace.chunk = 16
+    said = talk.ask(LONG_QUESTION, cancelled=lambda: bool(talk.cached))
     assert said.finished.finish_reason is FinishReason.CANCELLED
     assert said.text == ""
     computed = len(talk.cached)
@@ -131,6 +132,20 @@ def test_cancelling_in_prefill_ends_the_turn_and_keeps_the_chunks_that_were_comp
     again = talk.generate()
     assert again.finished.finish_reason is FinishReason.LENGTH
     assert again.started.reused_tokens == computed
+
+
+@pytest.mark.parametrize("questions", [1, 2, 3])
+def test_cancelling_inside_a_chunk_leaves_a_cache_that_goes_on(talk: Talk, questions: int) -> None:
+    talk.ask("Why?")
+    kept = len(talk.cached)
+    said = talk.ask(LONG_QUESTION, cancelled=After(questions))
+    assert said.finished.finish_reason is FinishReason.CANCELLED
+    assert len(talk.cached) <= kept
+    talk.messages.pop()
+    again = talk.generate()
+    assert again.started.reused_tokens > 0
+    talk.inner.runner.kv.drop()
+    assert talk.generate().text == again.text
 
 
 def test_cancelling_in_decode_keeps_the_text_and_the_next_turn_goes_on_from_it(talk: Talk) -> None:
