@@ -72,7 +72,7 @@ class Chat:
         """Accept or refuse a prompt at once, for the session that is shown now.
 
         Returns:
-            what is left to do: to have it answered. None where it waits for the model, or stays in the prompt.
+            what is left to do: have it answered. None where it waits for the model, or stays in the prompt.
         """
         if self._refused():
             self.screen.prompt.take_back(text)

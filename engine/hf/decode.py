@@ -34,6 +34,8 @@ SMALLEST_CHUNK = CHUNK_SIZES[0]
 FIRST_CHUNK, FIRST_WATCHED_CHUNK = 64, 128
 LARGEST_CHUNK = CHUNK_SIZES[-1]
 STEPS_PER_LOOK = 16
+UNSHARED_STEP_SECONDS = 0.01
+"""A longer step is not mostly waiting: every thread is worth having, also for prompts."""
 
 
 class Interrupted(Exception):  # noqa: N818 -- no error: the person stopped a forward
@@ -172,7 +174,7 @@ class Runner:
         self.pace.note_step(seconds)
         if self.pace.is_slow or self._device.type == "cpu":
             self._watch_layers()
-        if self._device.type == "cpu" and not self.pace.is_slow:
+        if self._device.type == "cpu" and seconds < UNSHARED_STEP_SECONDS:
             settle_threads(lambda: self.feed(token_ids[:1]))
         if self.kv.forgets:
             self.continues = self._goes_on_in_chunks(token_ids, own.prompt_logits)
@@ -224,7 +226,7 @@ def _wait_for(logits: torch.Tensor) -> None:
 
 
 class ChunkPace:
-    """Chooses prefill chunks from what the ones before took: about CHUNK_SECONDS between two looks at a cancel.
+    """Chooses prefill chunks from what the ones before took: CHUNK_SECONDS between two looks at a cancel.
 
     Where a single token is slow already (weights that come from the disk each time), small chunks
     would only multiply that time: the largest is taken.

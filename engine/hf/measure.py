@@ -6,18 +6,28 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from engine.backend import Cancelled
 from engine.errors import LoadCancelled
 from engine.hf.ledger import process_memory
-from engine.hf.measure_attention import attention_speed, cache_bandwidth
-from engine.hf.measure_clock import Waiting, timed, usual
+from engine.hf.measure_attention import AttentionSpeed, attention_speed, cache_bandwidth
+from engine.hf.measure_clock import Waiting, middle, timed, usual
 from engine.hf.measure_disk import copy_bandwidth, disk_speed, scratch_file, tensor_seconds
 from engine.hf.measure_gpu import gpu_limits
-from engine.hf.measure_linear import CYCLED_BYTES, DTYPES, PACKERS, Speed, name_of, packed_speed, plain_speed
+from engine.hf.measure_linear import (
+    CYCLED_BYTES,
+    DTYPES,
+    PACKERS,
+    PackedLayers,
+    Speed,
+    name_of,
+    packed_layers,
+    packed_speed,
+    plain_speed,
+)
 from engine.hf.measure_native import NO_KERNELS, NativeSpeed, native_speed
 from engine.hf.measure_steps import op_seconds
 from engine.hf.native.library import Kernels
@@ -27,6 +37,7 @@ from engine.values import MachineLimits
 
 T = TypeVar("T")
 SLICES = 16
+ROUNDS = 5
 
 
 def measured_limits(
@@ -46,8 +57,26 @@ def measured_limits(
     return Measurement(cancelled, scratch_folder(), kernels).limits(held)
 
 
+class Speeds(NamedTuple):
+    """What one round told of memory and arithmetic.
+
+    Attributes:
+        ram: bytes per second read.
+        linear: layers, by how their weights are stored.
+        native: our own kernels.
+        attention: by dtype.
+        cache: KV bytes per second that appending copies.
+    """
+
+    ram: float
+    linear: dict[str, Speed]
+    native: NativeSpeed
+    attention: dict[str, AttentionSpeed]
+    cache: float
+
+
 class Measurement:
-    """One round of measuring."""
+    """Measures in rounds; what counts is the median of each figure."""
 
     def __init__(self, cancelled: Cancelled, folder: Path, kernels: Kernels | None) -> None:
         """Start with nothing measured.
@@ -60,7 +89,6 @@ class Measurement:
         self._cancelled = cancelled
         self._kernels = kernels
         self._folder = folder
-        self._speeds: dict[str, Speed] = {}
         self._quantize: dict[str, float] = {}
 
     def limits(self, runtime_bytes: int) -> MachineLimits:
@@ -70,28 +98,27 @@ class Measurement:
             runtime_bytes: of the process before any model.
         """
         waiting = Waiting()
-        ram, native = self._linear_speeds()
-        for kind in PACKERS:
-            self._step(partial(self._pack, kind))
-        attention = {name_of(dtype): self._step(partial(attention_speed, dtype)) for dtype in DTYPES}
+        memory = torch.zeros(CYCLED_BYTES, dtype=torch.uint8)
+        layers = {kind: self._step(partial(self._pack, kind)) for kind in PACKERS}
+        speeds = middle([self._round(memory, layers) for _ in range(ROUNDS)])
         with scratch_file(self._folder) as path:
             disk = self._step(lambda: disk_speed(path))
         ops = self._step(lambda: op_seconds(torch.device("cpu")))
         return MachineLimits(
             measured_at=time.time(),
             versions=versions(),
-            ram_bandwidth=ram,
-            linear_bandwidth={kind: speed.bandwidth for kind, speed in self._speeds.items()},
-            linear_seconds={kind: max(0.0, speed.seconds - ops) for kind, speed in self._speeds.items()},
-            flops={kind: speed.flops for kind, speed in self._speeds.items()},
-            attention_bandwidth={name: speed.bandwidth for name, speed in attention.items()},
-            attention_flops={name: speed.flops for name, speed in attention.items()},
-            eager_bandwidth={name: speed.eager_bandwidth for name, speed in attention.items()},
-            cache_bandwidth=self._step(cache_bandwidth),
+            ram_bandwidth=speeds.ram,
+            linear_bandwidth={kind: speed.bandwidth for kind, speed in speeds.linear.items()},
+            linear_seconds={kind: max(0.0, speed.seconds - ops) for kind, speed in speeds.linear.items()},
+            flops={kind: speed.flops for kind, speed in speeds.linear.items()},
+            attention_bandwidth={name: speed.bandwidth for name, speed in speeds.attention.items()},
+            attention_flops={name: speed.flops for name, speed in speeds.attention.items()},
+            eager_bandwidth={name: speed.eager_bandwidth for name, speed in speeds.attention.items()},
+            cache_bandwidth=speeds.cache,
             op_seconds=ops,
-            native_bandwidth=native.bandwidth,
-            native_attention_bandwidth=native.attention_bandwidth,
-            native_op_seconds=native.op_seconds,
+            native_bandwidth=speeds.native.bandwidth,
+            native_attention_bandwidth=speeds.native.attention_bandwidth,
+            native_op_seconds=speeds.native.op_seconds,
             disk_bandwidth=disk.direct,
             read_bandwidth=disk.read,
             mapped_bandwidth=disk.mapped,
@@ -109,18 +136,32 @@ class Measurement:
             raise LoadCancelled("Measuring was stopped.", "")
         return call()
 
-    def _linear_speeds(self) -> tuple[float, NativeSpeed]:
-        """Measure plain layers, in memory that they share, RAM's bandwidth, and our own kernels."""
-        memory = torch.zeros(CYCLED_BYTES, dtype=torch.uint8)
+    def _round(self, memory: torch.Tensor, layers: dict[str, PackedLayers]) -> Speeds:
+        """Measure once what depends on how fast memory is just now.
+
+        Args:
+            memory: that plain weights lie in, one dtype after the other.
+            layers: packed ones.
+        """
+        linear: dict[str, Speed] = {}
         for dtype in DTYPES:
             name = name_of(dtype)
-            self._speeds[name] = self._step(partial(plain_speed, dtype, memory))
-            self._speeds[f"{name} columns"] = self._step(partial(plain_speed, dtype, memory, columns=True))
-        ram = self._step(lambda: ram_bandwidth(memory))
-        return ram, self._step(lambda: native_speed(self._kernels, memory) if self._kernels else NO_KERNELS)
+            linear[name] = self._step(partial(plain_speed, dtype, memory))
+            linear[f"{name} columns"] = self._step(partial(plain_speed, dtype, memory, columns=True))
+        for kind, packed in layers.items():
+            linear[kind] = self._step(partial(packed_speed, packed))
+        kernels = self._kernels
+        return Speeds(
+            self._step(lambda: ram_bandwidth(memory)),
+            linear,
+            self._step(lambda: native_speed(kernels, memory, layers) if kernels else NO_KERNELS),
+            {name_of(dtype): self._step(partial(attention_speed, dtype)) for dtype in DTYPES},
+            self._step(cache_bandwidth),
+        )
 
-    def _pack(self, kind: str) -> None:
-        self._speeds[kind], self._quantize[kind] = packed_speed(kind)
+    def _pack(self, kind: str) -> PackedLayers:
+        packed, self._quantize[kind] = packed_layers(kind)
+        return packed
 
 
 def ram_bandwidth(memory: torch.Tensor) -> float:

@@ -21,8 +21,8 @@ PACKED_BYTES = 64 << 20
 SMALL, LARGE = (1024, 1024), (4096, 1024)
 CHUNK, FEW = 256, 16
 PACKINGS = 3
-CHUNK_SECONDS = 0.15
-WARM_UP_SECONDS, TOKEN_SECONDS = 0.1, 0.15
+CHUNK_SECONDS = 0.1
+WARM_UP_SECONDS, TOKEN_SECONDS = 0.05, 0.1
 
 FASTEST = 1e12
 """Bytes per second; a difference of times that says more is noise."""
@@ -107,25 +107,35 @@ def _fitted(token: list[float], itemsize: float, chunk: float) -> Speed:
     return Speed(bandwidth, seconds, 2 * CHUNK * LARGE[0] * LARGE[1] / chunk)
 
 
+class PackedLayers(NamedTuple):
+    """A small and a large layer that bitsandbytes packed."""
+
+    small: torch.nn.Module
+    large: torch.nn.Module
+
+
 @torch.inference_mode()
-def packed_speed(kind: str) -> tuple[Speed, float]:
-    """Measure layers that bitsandbytes packs, and how fast it packs them.
+def packed_layers(kind: str) -> tuple[PackedLayers, float]:
+    """Pack layers; return them, and plain bytes per second that are packed on load.
 
     Args:
         kind: "int8" or "nf4".
-
-    Returns:
-        their speed, and plain bytes per second that are packed on load.
     """
     pack = PACKERS[kind]
     small, _ = packed(pack, SMALL)
     large, rate = max((packed(pack, LARGE) for _ in range(PACKINGS)), key=itemgetter(1))
+    return PackedLayers(small, large), rate
+
+
+@torch.inference_mode()
+def packed_speed(layers: PackedLayers) -> Speed:
+    """Measure packed layers, each copied until no cache holds them all."""
     token = [
-        _token_seconds(copies_of(layer), shape[1], PLAIN) for layer, shape in ((small, SMALL), (large, LARGE))
+        _token_seconds(copies_of(layer), shape[1], PLAIN)
+        for layer, shape in ((layers.small, SMALL), (layers.large, LARGE))
     ]
-    return _fitted(
-        token, _bytes_of(large) / (LARGE[0] * LARGE[1]), _chunk_seconds(large, LARGE[1], PLAIN)
-    ), rate
+    itemsize = _bytes_of(layers.large) / (LARGE[0] * LARGE[1])
+    return _fitted(token, itemsize, _chunk_seconds(layers.large, LARGE[1], PLAIN))
 
 
 def packed(pack: Packer, shape: tuple[int, int]) -> tuple[torch.nn.Module, float]:

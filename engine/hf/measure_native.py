@@ -9,12 +9,12 @@ import torch
 
 from engine.hf import measure_linear
 from engine.hf.measure_clock import timed, until, usual
-from engine.hf.measure_linear import PACKERS, copies_of, packed
+from engine.hf.measure_linear import PackedLayers, copies_of
 from engine.hf.native.library import FORMATS, Kernels, Kind, Room
 from engine.hf.native.matrix import matrix_of
 from engine.hf.native.program import Matrix, Program, scratch_width, splits_for
 
-RUN_SECONDS = 0.15
+RUN_SECONDS = 0.1
 MOST_RUNS = 12
 HEADS, KV_HEADS, WIDTH, TOKENS = 32, 8, 64, 2048
 SMALL_OPS = 1000
@@ -38,21 +38,22 @@ NO_KERNELS = NativeSpeed({}, {}, 0.0)
 
 
 @torch.inference_mode()
-def native_speed(kernels: Kernels, memory: torch.Tensor) -> NativeSpeed:
+def native_speed(kernels: Kernels, memory: torch.Tensor, layers: dict[str, PackedLayers]) -> NativeSpeed:
     """Measure everything that a decode program spends its time with.
 
     Args:
         kernels: to compute with.
         memory: bytes that plain weights may lie in, more than any cache holds.
+        layers: packed ones, by kind.
     """
     bandwidth, attention = {}, {}
     for dtype in FORMATS:
         name = str(dtype).removeprefix("torch.")
         bandwidth[name] = _bandwidth(kernels, list(_plain(memory, dtype)))
         attention[name] = _attention_bandwidth(kernels, dtype, memory.nbytes)
-    for kind, pack in PACKERS.items():
-        layers = copies_of(packed(pack, measure_linear.LARGE)[0], memory.nbytes)
-        found = [matrix for layer in layers if (matrix := matrix_of(layer, kernels)) is not None]
+    for kind, packed in layers.items():
+        copies = copies_of(packed.large, memory.nbytes)
+        found = [matrix for layer in copies if (matrix := matrix_of(layer, kernels)) is not None]
         if found:
             bandwidth[kind] = _bandwidth(kernels, found)
     return NativeSpeed(bandwidth, attention, _op_seconds(kernels))

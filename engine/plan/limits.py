@@ -17,7 +17,7 @@ from engine.ram import read_ram
 from engine.readings import RamReading
 from engine.values import Budget, GpuLimits, MachineLimits
 
-FORMAT = 2
+FORMAT = 3
 """Of the measurement: a kept one of another number is not comparable."""
 LIBRARIES = ("torch", "transformers", "accelerate", "bitsandbytes")
 _GIB = 1 << 30
