@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-SAMPLES_PER_SECOND = 100
+SAMPLES_PER_SECOND = 10
+"""The kernel keeps the peaks itself; looking more often takes a core from the model that is watched."""
 CGROUP = Path("/sys/fs/cgroup/memory")
 _PEAK_RESET = "5"
 _KIB = 1024

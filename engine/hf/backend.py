@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import gc
 import logging
-import math
 import os
 import shutil
 import time
@@ -19,7 +18,7 @@ import torch
 from engine.backend import Cancelled, Emit
 from engine.checkpoint import Verdict, inspect_folder
 from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
-from engine.errors import DamagedCheckpoint, EngineError, NeedsConsent, NoModelLoaded
+from engine.errors import EngineError, NeedsConsent, NoModelLoaded
 from engine.events import DryRunDone, Event, Inspected, LimitsMeasured, ModelLoaded, Planned, TurnFinished
 from engine.heap import reuse_freed_memory
 from engine.hf import failures
@@ -38,9 +37,9 @@ from engine.hf.native.trial import Trial
 from engine.hf.own_code import OwnCode
 from engine.hf.packed_cache import kept
 from engine.hf.progress import Progress
-from engine.hf.protocols import TextTokenizer
 from engine.hf.tokenizer import load_tokenizer
 from engine.hf.turn import Turn
+from engine.hf.warm_up import warm_up
 from engine.memory import read_memory
 from engine.offload import make_folder, parent_folder
 from engine.plan import footprint_of, live_budgets, require_real_devices, require_room
@@ -50,9 +49,6 @@ from engine.plan.shelf import keep_blueprint, known_blueprint
 from engine.ram import read_bytes_from_disk
 from engine.values import BudgetRequest, LoadStage, Placement, Tier
 
-WARM_UP_TOKENS = 8
-ABSURD_LOGIT = 1e9
-"""Far beyond what any model computes, and what weights with a flipped exponent bit do."""
 WORTH_WAITING_BYTES = 64 << 20
 """A smaller model is quick by torch, too: it is not held up while kernels are compiled for the first time."""
 
@@ -201,7 +197,7 @@ class HFBackend:
         if placed.lies_in_ram:
             waits = verdict.weight_bytes >= WORTH_WAITING_BYTES
             trial = Trial(placed.model, self._foundry.kernels(progress.check, waits=waits))
-        _warm_up(runner, tokenizer, trial)
+        warm_up(runner, tokenizer, trial, verdict, placement.quantization)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)
         if placed.is_packed_anew:
@@ -246,22 +242,6 @@ def _lessons(verdict: Verdict, placement: Placement) -> Lessons | None:
     footprint = footprint_of(verdict, placement.quantization, known_blueprint(verdict.folder))
     planned = {layer.name for layer in placement.layers}
     return Lessons(footprint, placement) if planned == {m.name for m in footprint.modules} else None
-
-
-def _warm_up(runner: Runner, tokenizer: TextTokenizer, trial: Trial | None) -> None:
-    """Compute a few tokens; raises DamagedCheckpoint where no model's weights give such numbers."""
-    known = [token_id for token_id in sorted(set(tokenizer.get_vocab().values())) if token_id]
-    logits = runner.warm_up(known[:WARM_UP_TOKENS], trial)
-    worst, best = (float(figure) for figure in logits.float().aminmax())
-    if math.isnan(best):
-        raise DamagedCheckpoint("The weights compute no numbers (NaN).", "Download the model again.")
-    if abs(best) > ABSURD_LOGIT:
-        raise DamagedCheckpoint(
-            f"The weights compute absurd numbers ({best:.0e}).", "Download the model again."
-        )
-    if best == worst and logits.shape[-1] > 1:
-        message = "The weights compute the same for every token: some of them are empty."
-        raise DamagedCheckpoint(message, "Download the model again.")
 
 
 def _give_back() -> None:

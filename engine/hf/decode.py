@@ -34,7 +34,7 @@ SMALLEST_CHUNK = CHUNK_SIZES[0]
 FIRST_CHUNK, FIRST_WATCHED_CHUNK = 64, 128
 LARGEST_CHUNK = CHUNK_SIZES[-1]
 STEPS_PER_LOOK = 16
-UNSHARED_STEP_SECONDS = 0.01
+UNSHARED_STEP_SECONDS = 0.03
 """A longer step is not mostly waiting: every thread is worth having, also for prompts."""
 
 
@@ -171,15 +171,39 @@ class Runner:
         if try_ways is not None:
             self.decoder = try_ways(own, self._sampled)
             seconds = least_seconds(lambda: _wait_for(self.feed(token_ids[:1])))
+        self._settle(seconds, token_ids)
+        if self.kv.forgets:
+            self.continues = self._goes_on_in_chunks(token_ids, own.prompt_logits)
+        self.kv.drop()
+        return own.prompt_logits
+
+    def warm_up_as_before(
+        self, token_ids: Sequence[int], decoder: StepDecoder, seconds: float, *, continues: bool
+    ) -> torch.Tensor:
+        """Do the same for weights of which all this was found out before: compute the prompt once.
+
+        Args:
+            token_ids: of a prompt that the decoder computes in one step.
+            decoder: found to compute what the model's own code does.
+            seconds: one token's time.
+            continues: the model goes on from a state in chunks.
+        """
+        self.decoder, self.continues = decoder, continues
+        self.kv.drop()
+        logits = self.feed(token_ids)
+        if seconds > SLOW_STEP_SECONDS:  # unless the machine was busy then
+            seconds = min(seconds, least_seconds(lambda: self.feed(token_ids[:1])))
+        self._settle(seconds, token_ids)
+        self.kv.drop()
+        return logits
+
+    def _settle(self, seconds: float, token_ids: Sequence[int]) -> None:
+        """Choose by one token's time how prompts are cut, where a cancel is noticed, and how many threads."""
         self.pace.note_step(seconds)
         if self.pace.is_slow or self._device.type == "cpu":
             self._watch_layers()
         if self._device.type == "cpu" and seconds < UNSHARED_STEP_SECONDS:
             settle_threads(lambda: self.feed(token_ids[:1]))
-        if self.kv.forgets:
-            self.continues = self._goes_on_in_chunks(token_ids, own.prompt_logits)
-        self.kv.drop()
-        return own.prompt_logits
 
     @torch.inference_mode()
     def _sampled(self, token_ids: Sequence[int]) -> Sample:

@@ -6,25 +6,25 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 from engine.checkpoint import StoredTensor
 from engine.hf.progress import Progress
+from engine.plan.loading import READ_AHEAD_SHARE
+from engine.ram import read_ram
 from engine.values import LoadStage
 
 BLOCK_BYTES = 8 << 20
-LARGEST_SHARE = 0.6
 
 
 def read_ahead(tensors: Iterable[StoredTensor], progress: Progress) -> None:
     """Read every file that holds one of the tensors; they are mapped later, and then found in RAM.
 
-    Skipped where the files would take more than LARGEST_SHARE of the RAM that is available: what is
-    read first would be gone again. Raises LoadCancelled within one block.
+    Skipped where the files would take more than READ_AHEAD_SHARE of the RAM that is free under every
+    ceiling: what is read first would be gone again. Raises LoadCancelled within one block.
     """
     files = sorted({tensor.file for tensor in tensors})
     total = sum(file.stat().st_size for file in files)
-    if total > LARGEST_SHARE * psutil.virtual_memory().available:
+    ram = read_ram()
+    if total > READ_AHEAD_SHARE * (ram.total_bytes - ram.ram_used):
         return
     progress.begin(LoadStage.READ, total)
     done = 0

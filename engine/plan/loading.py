@@ -8,17 +8,21 @@ from engine.plan.costs import named
 from engine.plan.footprint import Footprint
 from engine.values import LayerPlacement, MachineLimits, Quantization, Tier
 
-_FIXED_OPS = 150_000
+READ_AHEAD_SHARE = 0.6
+"""Of the RAM that is free: larger files are not read as a whole before they are converted."""
+_FIXED_OPS = 130_000
 """Operations that take as long as the tokenizer, the classes and the skeleton."""
-_PACKING_OPS = 290_000
+_PACKING_OPS = 310_000
 """Likewise as bitsandbytes, which is imported then."""
 _TENSOR_OPS = 100
 """Likewise for each tensor that is put in its place."""
-_WARM_UP_STEPS = 12
+_WARM_UP_STEPS = 7
 """Forwards of one or a few tokens before a model counts as loaded."""
 _SLOW_WARM_UP_STEPS = 1
 _SLOW_STEP_SECONDS = 0.1
-"""Such a model's threads are not compared, and the pages that were read ahead serve its first forward."""
+"""The pages of such a model that were read ahead serve its first forward."""
+_UNSHARED_STEP_SECONDS, _UNSHARED_STEPS = 0.03, 6
+"""Forwards that show whether a faster one is faster yet by one thread."""
 _MEASURED_ITEMSIZE = 2
 """Of what was packed when its speed was measured."""
 _PACKED_ITEMSIZE = {Quantization.INT8: 1.0, Quantization.NF4: 0.5625}
@@ -39,15 +43,22 @@ def load_seconds(
         step_seconds: of one token at the beginning.
     """
     tensors = sum(module.tensors for module in footprint.modules)
-    steps = _SLOW_WARM_UP_STEPS if step_seconds > _SLOW_STEP_SECONDS else _WARM_UP_STEPS
+    building = (_FIXED_OPS + _TENSOR_OPS * tensors) * limits.op_seconds
+    reading = _reading_seconds(footprint, layers, limits)
+    is_beside = _is_kept(footprint, layers) or _is_read_directly(footprint, layers)
     return (
-        (_FIXED_OPS + _TENSOR_OPS * tensors) * limits.op_seconds
-        + _reading_seconds(footprint, layers, limits)
+        (max(building, reading) if is_beside else building + reading)
         + _stacking_seconds(footprint, layers, limits)
         + _packing_seconds(footprint, layers, limits)
         + _link_seconds(footprint, layers, limits)
-        + steps * step_seconds
+        + _warm_up_steps(step_seconds) * step_seconds
     )
+
+
+def _warm_up_steps(step_seconds: float) -> int:
+    if step_seconds > _SLOW_STEP_SECONDS:
+        return _SLOW_WARM_UP_STEPS
+    return _WARM_UP_STEPS + (_UNSHARED_STEPS if step_seconds < _UNSHARED_STEP_SECONDS else 0)
 
 
 def _reading_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:
@@ -62,7 +73,8 @@ def _reading_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], lim
     if _is_read_directly(footprint, layers):
         return sum(layer.bytes for layer in layers if layer.tier is Tier.CPU) / limits.disk_bandwidth
     size = sum(module.plain_bytes for module in footprint.modules)
-    reader = min(limits.read_bandwidth, limits.disk_bandwidth)
+    is_touched = 0 < READ_AHEAD_SHARE * limits.page_cache_bytes < size
+    reader = limits.mapped_bandwidth if is_touched else min(limits.read_bandwidth, limits.disk_bandwidth)
     return size / reader + size / limits.cached_bandwidth
 
 

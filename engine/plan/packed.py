@@ -75,9 +75,20 @@ def packed_path(verdict: Verdict, quantization: Quantization) -> Path | None:
     """
     if quantization is Quantization.NONE or verdict.config.quantization or not verdict.tensors:
         return None
-    said = [f"format {FORMAT}", quantization.value, f"bf16 {has_bf16_products()}", *_versions()]
+    identity = identity_of(verdict)
+    if identity is None:
+        return None
+    said = [f"format {FORMAT}", quantization.value, f"bf16 {has_bf16_products()}", *_versions(), *identity]
+    return packed_folder() / f"{hashlib.sha256(repr(said).encode()).hexdigest()[:32]}{SUFFIX}"
+
+
+def identity_of(verdict: Verdict) -> list[str] | None:
+    """Tell a checkpoint as it is now from any other: its files, its config.json, an adapter merged into it.
+
+    None where they cannot be looked at.
+    """
     try:
-        said += _identities({tensor.file for tensor in verdict.tensors})
+        said = _identities({tensor.file for tensor in verdict.tensors})
         if verdict.adapter is not None:
             said.append(repr(verdict.adapter))
             said += _identities({pair.a.file for pair in verdict.adapter.pairs})
@@ -85,7 +96,7 @@ def packed_path(verdict: Verdict, quantization: Quantization) -> Path | None:
             said.append(hashlib.sha256(file.read(JSON_LIMIT)).hexdigest())
     except (OSError, EngineError):
         return None
-    return packed_folder() / f"{hashlib.sha256(repr(said).encode()).hexdigest()[:32]}{SUFFIX}"
+    return said
 
 
 def used(path: Path) -> None:

@@ -31,6 +31,8 @@ PACKING_BYTES = {Quantization.INT8: 12, Quantization.NF4: 16}
 """Per element of the matrix that is being packed: float32 copies of it, codes, and the result."""
 UNPACKED_OUTPUT_BYTES = {Quantization.INT8: 16}
 """Per token of the chunk and output of the widest layer: sums in int32, scaled in float32, rounded."""
+OUTLIER_BYTES = {Quantization.INT8: 11}
+"""Per element of the widest matrix: inputs beyond a threshold meet columns that are unpacked for them."""
 MAPPED_WHILE_LOADING_BYTES = 32 << 20
 """Pages of the checkpoint that are copied already and not yet let go."""
 CHUNK_ACTIVATION_BYTES = 160 << 20
@@ -71,15 +73,19 @@ def cpu_chunk(footprint: Footprint, context_window: int) -> int:
 
 
 def packed_activation_bytes(footprint: Footprint, chunk_tokens: int) -> int:
-    """What packed layers hold beside plain ones in a chunk: int8 sums that are scaled step by step."""
+    """What packed layers hold beside plain ones in a chunk: int8 sums, scaled step by step, and outliers."""
     per_output = UNPACKED_OUTPUT_BYTES.get(footprint.quantization, 0)
     widest = max(footprint.config.intermediate_size, footprint.config.hidden_size)
-    return per_output * chunk_tokens * widest
+    outliers = OUTLIER_BYTES.get(footprint.quantization, 0) * widest * footprint.config.hidden_size
+    return per_output * chunk_tokens * widest + outliers
 
 
 def chunk_gap_bytes(footprint: Footprint, activation_bytes: int) -> int:
-    """What the heap holds beside the temporaries of one chunk of prefill that the CPU computes in 16 bit."""
-    if footprint.itemsize != _HALF:
+    """What the heap holds beside the temporaries of one chunk of prefill that the CPU computes in 16 bit.
+
+    So do layers that are packed as int8, whatever the others do.
+    """
+    if footprint.itemsize != _HALF and footprint.quantization is not Quantization.INT8:
         return 0
     return int(CHUNK_GAP_SHARE * min(activation_bytes, CHUNK_ACTIVATION_BYTES))
 

@@ -21,6 +21,9 @@ class NativeDecoder:
     """One model translated into a program; the weights are the model's own, in place.
 
     It keeps nothing of a conversation: each call is given the layers of its cache.
+
+    Attributes:
+        interleaved: rotary pairs are neighbours.
     """
 
     most_tokens = MAX_TOKENS
@@ -37,6 +40,7 @@ class NativeDecoder:
             Untranslatable: it has a module that no operation exists for, or a cache of another kind.
         """
         self._kernels = kernels
+        self.interleaved = interleaved
         self._base = model.get_decoder()
         self._config = model.config
         self._dtype: torch.dtype = self._base.embed_tokens.weight.dtype

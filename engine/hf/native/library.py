@@ -115,6 +115,7 @@ class Kernels:
     """The compiled kernels; one thread at a time.
 
     Attributes:
+        name: stands for their source, compiler and processor.
         packs_nf4: computes with nf4 weights as bitsandbytes packs them for CPUs.
     """
 
@@ -134,6 +135,7 @@ class Kernels:
         self._read = loaded.vramble_read
         self._read.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32]
         self._read.restype = ctypes.c_float
+        self.name = library.name
         self.packs_nf4 = bool(loaded.vramble_abilities() & PACKED_NF4)
         self._cancelled = ctypes.c_int32(0)
         self._ids = (ctypes.c_int32 * MAX_TOKENS)()

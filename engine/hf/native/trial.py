@@ -49,6 +49,11 @@ class Trial:
         self._kernels = kernels
         self.notes: tuple[str, ...] = ()
 
+    @property
+    def kernels(self) -> Kernels | None:
+        """What it computes with; None where there are none."""
+        return None if isinstance(self._kernels, Missing) else self._kernels
+
     @torch.inference_mode()
     def __call__(self, own: Sample, compute: Compute) -> NativeDecoder | None:
         """Return what computes whole steps, or None where the model does, changed for the better or not.
@@ -69,6 +74,15 @@ class Trial:
         if decoder is None:
             self.notes = (LAYERS if _use_layers(self._model, self._kernels, own, again) else TORCH,)
         return decoder
+
+    def as_before(self, *, interleaved: bool) -> NativeDecoder | None:
+        """Return what served this very checkpoint before, without comparing; None where it cannot be had."""
+        if self.kernels is None:
+            return None
+        try:
+            return NativeDecoder(self._model, self.kernels, interleaved=interleaved)
+        except (Untranslatable, AttributeError, TypeError):
+            return None
 
 
 @torch.inference_mode()

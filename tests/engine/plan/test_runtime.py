@@ -179,7 +179,9 @@ def test_chunks_stay_large_beside_modules_on_disk() -> None:
     assert placement.prefill_chunk == CHUNKS[0]
 
 
-def test_int8_sums_count_beside_activations() -> None:
+def test_int8_sums_and_columns_of_outliers_count_beside_activations() -> None:
     footprint = msgspec.structs.replace(model(packed_bytes=50 * MIB), quantization=INT8)
-    assert packed_activation_bytes(footprint, 512) == 512 * 16 * footprint.config.intermediate_size
+    widest = footprint.config.intermediate_size
+    outliers = 11 * widest * footprint.config.hidden_size
+    assert packed_activation_bytes(footprint, 512) == 512 * 16 * widest + outliers
     assert packed_activation_bytes(model(), 512) == 0
