@@ -9,10 +9,8 @@ than that. Prints a table, then one JSON line.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import gc
-import mmap
 import os
 import subprocess
 import sys
@@ -28,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from bench.client import Client, load_command, never
 from bench.disk import GB, evict, has_time_and_room, raw_bandwidth, shards
 from bench.plan_watch import Watch, resident
+from bench.quiet import touch_memory
 from bench.rows import Aim, Asked, Case, Measured, Rounds, Row, Sample, run
 from bench.shapes import Shape, model_folder
 from engine.checkpoint import inspect_folder
@@ -80,16 +79,6 @@ class Stages:
         """Take note of a stage's first event."""
         if isinstance(event, LoadProgress):
             self.entered.setdefault(event.stage, time.perf_counter())
-
-
-def touch_memory(size: int) -> None:
-    """Use and give back so much memory: a virtual machine's host may take milliseconds for each page anew."""
-    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    pages.madvise(mmap.MADV_HUGEPAGE)
-    first = ctypes.c_char.from_buffer(pages)
-    ctypes.memset(ctypes.addressof(first), 1, size)
-    del first
-    pages.close()
 
 
 def prepare(folder: Path) -> None:

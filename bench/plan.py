@@ -2,9 +2,10 @@
 
 P9: RAM of the engine process (resident, anonymous and file) at its peak during load, prefill and decode
 to the full context, under a memory cgroup of the plan's budget where one can be made. Beside it, decode
-tokens/s at the full context, and load seconds from files that are not cached. Memory is probed around each
-reply, of which the median counts: where it is slower or faster than when the machine was measured, that is
-done anew, and the case planned anew.
+tokens/s at the full context, and load seconds from files that are not cached, into memory that was touched
+once before: a host that has taken it back needs longer for that than the disk for its bytes. Memory is
+probed around each reply, of which the median counts: where it is slower or faster than when the machine was
+measured, that is done anew, and the case planned anew.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bench.plan_cases import Case, Shelf, covering, quick
 from bench.plan_random import survive
 from bench.plan_run import EngineClient, Run, RunFailed, prompt_of, run
 from bench.plan_watch import Cage, cage
-from bench.quiet import QUIET_SHARE, MemoryProbe, Others, wait_for_quiet
+from bench.quiet import QUIET_SHARE, MemoryProbe, Others, touch_memory, wait_for_quiet
 from engine.checkpoint import inspect_folder
 from engine.commands import DryRun, MeasureLimits
 from engine.events import DryRunDone, LimitsMeasured
@@ -185,6 +186,7 @@ def _measured(case: Case, folder: Path, group: Cage, placement: Placement, budge
     reply = REPLY_TOKENS_FROM_DISK if case.ram_share else REPLY_TOKENS
     prompt = prompt_of(wide_tokenizer(VOCABULARY), case.context_window - reply - SCRATCH_TOKENS)
     evict(folder)
+    touch_memory(budget + sum(file.stat().st_size for file in folder.glob("*.safetensors")))
     group.limit(None)
     client = EngineClient(group)
     group.limit(budget)

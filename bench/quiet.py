@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import statistics
 import time
@@ -94,3 +96,13 @@ class MemoryProbe:
         self._found.clear()
         self()
         return statistics.median(self._found)
+
+
+def touch_memory(size: int) -> None:
+    """Use and give back so much memory: a virtual machine's host may take milliseconds for each page anew."""
+    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    first = ctypes.c_char.from_buffer(pages)
+    ctypes.memset(ctypes.addressof(first), 1, size)
+    del first
+    pages.close()

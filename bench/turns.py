@@ -32,10 +32,8 @@ from engine.values import ChatMessage, ModelRef, Placement, Role
 TALK_TOKENS = 2000
 WINDOW = 4096
 ANSWER = "Each token of the prompt is computed at once, and each token of the reply by itself."
-QUESTIONS = (
-    "And how long does it take to read all of it again for a question that is as short as this one here?",
-    "So what has to be computed for the next question, if all that was said before is kept in the cache?",
-)
+QUESTIONS = ("And now, what is it?", "So why is it kept?")
+"""About as many tokens, by the small tokenizer of random models, as a sentence of 20 words has by a real one."""
 AGAIN_TARGET, FASTER_TARGET = 1.3, 35.0
 UNLOAD_SECONDS = 1.0
 LEFT_BYTES = 64 << 20

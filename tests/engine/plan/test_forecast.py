@@ -178,6 +178,37 @@ def test_a_large_model_on_a_gpu_is_bound_by_its_weights() -> None:
     assert told.decode_tps == pytest.approx(1e12 / (16 * GIB), rel=0.1)
 
 
+def test_a_load_builds_the_model_while_it_reads() -> None:
+    footprint = model(layers=40)
+    layers = layers_of(footprint, Tier.CPU)
+    size = sum(layer.bytes for layer in layers)
+
+    def loaded(**changes: Any) -> float:
+        told = limits(linear_bandwidth={"bfloat16": 1e15}, attention_flops={}, **changes)
+        return forecast_of(footprint, layers, WINDOW, told).load_seconds
+
+    slow_disk = {"disk_bandwidth": size / 10}
+    assert loaded(op_seconds=1e-6, **slow_disk) == pytest.approx(
+        loaded(op_seconds=2e-6, **slow_disk), rel=0.01
+    )
+    slow_cores = {"op_seconds": 1e-4}
+    assert loaded(disk_bandwidth=size, **slow_cores) == loaded(disk_bandwidth=2 * size, **slow_cores) > 10
+
+
+def test_files_that_fill_the_free_ram_are_read_as_they_are_touched() -> None:
+    footprint = model(packed_bytes=28 * MIB)
+    layers = layers_of(footprint, Tier.CPU, packed=True)
+    size = sum(module.plain_bytes for module in footprint.modules)
+    seconds_of = {
+        free: forecast_of(footprint, layers, WINDOW, limits(page_cache_bytes=int(free * size))).load_seconds
+        for free in (1.5, 2.0, 4.0)
+    }
+    told = limits()
+    longer = size / told.mapped_bandwidth - size / told.read_bandwidth
+    assert seconds_of[1.5] - seconds_of[2.0] == pytest.approx(longer)
+    assert seconds_of[2.0] == seconds_of[4.0]
+
+
 def test_a_load_reads_its_files_and_packs_its_weights() -> None:
     plain, packed = model(), model(packed_bytes=28 * MIB)
     told = limits(read_bandwidth=1e9)
