@@ -33,7 +33,7 @@ TALK_TOKENS = 2000
 WINDOW = 4096
 ANSWER = "Each token of the prompt is computed at once, and each token of the reply by itself."
 QUESTIONS = ("And now, what is it?", "So why is it kept?")
-"""About as many tokens, by the small tokenizer of random models, as a sentence of 20 words has by a real one."""
+"""About as many tokens, by the tokenizer of random models, as 20 words have by a real one."""
 AGAIN_TARGET, FASTER_TARGET = 1.3, 35.0
 UNLOAD_SECONDS = 1.0
 LEFT_BYTES = 64 << 20
