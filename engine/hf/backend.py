@@ -19,7 +19,16 @@ from engine.backend import Cancelled, Emit
 from engine.checkpoint import Verdict, inspect_folder
 from engine.commands import DryRun, Generate, Inspect, LoadModel, PlanLoad
 from engine.errors import EngineError, NeedsConsent, NoModelLoaded
-from engine.events import DryRunDone, Event, Inspected, LimitsMeasured, ModelLoaded, Planned, TurnFinished
+from engine.events import (
+    DryRunDone,
+    Event,
+    Inspected,
+    LimitsMeasured,
+    MemoryLedger,
+    ModelLoaded,
+    Planned,
+    TurnFinished,
+)
 from engine.heap import reuse_freed_memory
 from engine.hf import failures
 from engine.hf.assemble import assembled, notes
@@ -127,7 +136,7 @@ class HFBackend:
             verdict, own = _agreed(command)
             self.unload()
             self._own, self._reading = own, self._early.take(command)
-            return self._load(command, verdict, progress, started)
+            loaded = self._load(command, verdict, progress, started)
         except NeedsConsent:
             self._early.take(None)
             raise
@@ -137,6 +146,8 @@ class HFBackend:
         except failures.FAILURES as error:
             self._abandon()
             raise failures.named(error, "loading the model") from error
+        emit(MemoryLedger(devices=self._loaded.ledgers() if self._loaded else ()))
+        return loaded
 
     def generate(self, command: Generate, cancelled: Cancelled) -> Iterator[Event]:
         """Yield TurnStarted, then PrefillProgress, TextDelta, MemoryLedger, and last TurnFinished."""

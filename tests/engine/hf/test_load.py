@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.commands import Inspect, LoadModel
 from engine.errors import DamagedCheckpoint, DoesNotFit, LoadCancelled, OutOfMemory, UnsafeCheckpoint
-from engine.events import LoadProgress
+from engine.events import LoadProgress, MemoryLedger
 from engine.hf import backend as hf_backend
 from engine.hf.backend import HFBackend
 from engine.values import (
@@ -289,3 +289,13 @@ def test_inspect_says_what_is_there_without_loading() -> None:
     assert inspected.architecture == "LlamaForCausalLM"
     assert inspected.context_window == tiny_models.CONTEXT_WINDOW
     assert inspected.parameters > 10_000
+
+
+def test_what_the_model_holds_is_told_with_the_load() -> None:
+    talk = Talk(tiny_models.checkpoint("llama"))
+    told = talk.progress[-1]
+    assert isinstance(told, MemoryLedger)
+    held = {entry.device: entry.weight_bytes for entry in told.devices}
+    assert held == talk.inner.weights.by_device
+    assert held["ram"] > 0
+    talk.backend.unload()
