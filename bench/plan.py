@@ -176,6 +176,7 @@ def measure(case: Case, folder: Path, group: Cage) -> Row:
     while len(rows) < MOST_TRIES and not (rows and rows[-1].is_undisturbed):
         wait_for_quiet()
         calibrate(group)
+        evict(folder)
         placement, budget = plan_of(case, folder)
         rows.append(_measured(case, folder, group, placement, budget))
     return next((row for row in rows if row.is_undisturbed), rows[-1])
@@ -185,7 +186,6 @@ def _measured(case: Case, folder: Path, group: Cage, placement: Placement, budge
     """Load one planned case in a fresh process under its budget, and fill its context."""
     reply = REPLY_TOKENS_FROM_DISK if case.ram_share else REPLY_TOKENS
     prompt = prompt_of(wide_tokenizer(VOCABULARY), case.context_window - reply - SCRATCH_TOKENS)
-    evict(folder)
     touch_memory(budget + sum(file.stat().st_size for file in folder.glob("*.safetensors")))
     group.limit(None)
     client = EngineClient(group)

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
@@ -40,11 +41,13 @@ from engine.hf.ledger import cuda_is_used
 from engine.hf.load import PlacedModel, Source, load_model, require_gpus
 from engine.hf.loaded import LoadedModel
 from engine.hf.measure import measured_limits
+from engine.hf.native.build import Missing
 from engine.hf.native.foundry import Foundry
 from engine.hf.native.library import Kernels
 from engine.hf.native.trial import Trial
 from engine.hf.own_code import OwnCode
 from engine.hf.packed_cache import kept
+from engine.hf.packing import quick_packing
 from engine.hf.progress import Progress
 from engine.hf.tokenizer import load_tokenizer
 from engine.hf.turn import Turn
@@ -56,7 +59,7 @@ from engine.plan.learned import Lessons
 from engine.plan.limits import keep_limits, known_runtime
 from engine.plan.shelf import keep_blueprint, known_blueprint
 from engine.ram import read_bytes_from_disk
-from engine.values import BudgetRequest, LoadStage, Placement, Tier
+from engine.values import BudgetRequest, LoadStage, Placement, Quantization, Tier
 
 WORTH_WAITING_BYTES = 64 << 20
 """A smaller model is quick by torch, too: it is not held up while kernels are compiled for the first time."""
@@ -198,7 +201,8 @@ class HFBackend:
         self._reading = reading = self._reading or begun(verdict, placement, pid=os.getpid())
         tokenizer = load_tokenizer(verdict.folder, self._own, command.model.adapter)
         source = Source(verdict, self._own, reading)
-        self._placed = placed = load_model(source, placement, self._offload_folder, progress)
+        with self._packing(placement, verdict, progress):
+            self._placed = placed = load_model(source, placement, self._offload_folder, progress)
         self._stop_reading()
         runner = Runner(placed.model, placed.device)
         runner.pace.largest = placement.prefill_chunk
@@ -206,8 +210,7 @@ class HFBackend:
         progress.begin(LoadStage.WARM_UP, verdict.weight_bytes)
         trial = None
         if placed.lies_in_ram:
-            waits = verdict.weight_bytes >= WORTH_WAITING_BYTES
-            trial = Trial(placed.model, self._foundry.kernels(progress.check, waits=waits))
+            trial = Trial(placed.model, self._kernels(verdict, progress))
         warm_up(runner, tokenizer, trial, verdict, placement.quantization)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)
@@ -230,6 +233,20 @@ class HFBackend:
             has_chat_template=loaded.writer.template.exists,
             notes=notes(verdict, placement, loaded, placed) + (trial.notes if trial else ()),
         )
+
+    def _kernels(self, verdict: Verdict, progress: Progress) -> Kernels | Missing:
+        """Our kernels, waited for where the model is large enough."""
+        waits = verdict.weight_bytes >= WORTH_WAITING_BYTES
+        return self._foundry.kernels(progress.check, waits=waits)
+
+    def _packing(
+        self, placement: Placement, verdict: Verdict, progress: Progress
+    ) -> AbstractContextManager[None]:
+        """What makes packing quick, where weights are packed."""
+        if placement.quantization is Quantization.NONE:
+            return contextlib.nullcontext()
+        kernels = self._kernels(verdict, progress)
+        return quick_packing(None if isinstance(kernels, Missing) else kernels)
 
 
 def _agreed(command: LoadModel) -> tuple[Verdict, OwnCode | None]:

@@ -66,6 +66,8 @@ def dry_run(folder: Path) -> Blueprint:
         caches=seen.caches,
         peaks=seen.peaks,
         step_ops=seen.step_ops,
+        step_bytes=seen.step_bytes,
+        prompt_bytes=seen.prompt_bytes,
     )
 
 

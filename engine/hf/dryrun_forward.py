@@ -42,11 +42,15 @@ class Seen(NamedTuple):
         caches: one per layer that keeps something.
         peaks: ascending.
         step_ops: operations of one decode step.
+        step_bytes: of large tensors beside weights that they read and write.
+        prompt_bytes: likewise, of a prompt of a few tokens.
     """
 
     caches: tuple[CacheGrowth, ...] = ()
     peaks: tuple[ActivationPeak, ...] = ()
     step_ops: int = 0
+    step_bytes: int = 0
+    prompt_bytes: int = 0
 
 
 def rehearse(model: CausalModel, layers: torch.nn.ModuleList, config: ModelConfig, seconds: float) -> Seen:
@@ -98,7 +102,8 @@ class Rehearsal:
         peaks = [self._peak(length, chunk or length) for length in self._lengths(window, chunk)]
         if peaks[-1].context_tokens < window:
             peaks.append(_farther(peaks[-2], peaks[-1], window))
-        return Seen(self._caches(), _rising(peaks, config.vocab_size * SAMPLING_BYTES), self._step_ops())
+        rising = _rising(peaks, config.vocab_size * SAMPLING_BYTES)
+        return Seen(self._caches(), rising, *self._step())
 
     def _lengths(self, context_window: int, chunk: int) -> list[int]:
         """Return the lengths between which everything grows evenly, at most.
@@ -216,25 +221,34 @@ class Rehearsal:
             count * after[index] for index, count in self._missing.items() if index < len(after)
         )
 
-    def _step_ops(self) -> int:
-        """Count one decode step's operations, those of the layers left out as of their like."""
+    def _step(self) -> tuple[int, int, int]:
+        """Count one decode step's operations and bytes, and the bytes of the few tokens before it."""
         self._runner.kv.drop()
-        self._runner.feed([0] * _FEW)
+        _, prompt_bytes = self._counted(_FEW)
+        return *self._counted(1), prompt_bytes
+
+    def _counted(self, tokens: int) -> tuple[int, int]:
+        """Count operations and bytes of some tokens, those of the layers left out as of their like."""
         tally = Tally(self._weights)
-        by_layer: dict[int, int] = {}
+        before, by_layer = (0, 0), dict.fromkeys(range(len(self._layers)), (0, 0))
+
+        def start(*_: object) -> None:
+            nonlocal before
+            before = tally.ops, tally.moved
+
+        def end(index: int) -> None:
+            by_layer[index] = tally.ops - before[0], tally.moved - before[1]
+
         with ExitStack() as hooks:
             for index, layer in enumerate(self._layers):
-                started = layer.register_forward_pre_hook(
-                    lambda *_, index=index: by_layer.update({index: -tally.ops})
-                )
-                ended = layer.register_forward_hook(
-                    lambda *_, index=index: by_layer.update({index: by_layer[index] + tally.ops})
-                )
-                hooks.callback(started.remove)
+                hooks.callback(layer.register_forward_pre_hook(start).remove)
+                ended = layer.register_forward_hook(lambda *_, index=index: end(index))
                 hooks.callback(ended.remove)
             with tally:
-                self._runner.feed([0])
-        return tally.ops + sum(count * by_layer.get(index, 0) for index, count in self._missing.items())
+                self._runner.feed([0] * tokens)
+        missing = [(count, *by_layer[index]) for index, count in self._missing.items() if index in by_layer]
+        ops = tally.ops + sum(count * each for count, each, _ in missing)
+        return ops, tally.moved + sum(count * each for count, _, each in missing)
 
 
 def _powers(shortest: int, farthest: int) -> Iterator[int]:

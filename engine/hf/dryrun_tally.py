@@ -20,8 +20,21 @@ _QUESTIONS = (
     torch.ops.aten._local_scalar_dense.default,
 )
 _EXPERTS = torch.ops.aten._grouped_mm.default
+_GATHERING = (
+    torch.ops.aten.gather.default,
+    torch.ops.aten.index.Tensor,
+    torch.ops.aten.index_select.default,
+    torch.ops.aten.embedding.default,
+)
+"""They read no more than they write."""
+_CONVOLUTION = torch.ops.aten.convolution.default
+CONVOLUTION_OPS = 40
+"""As long as so many others takes one of a few tokens on the CPU: its weights are arranged each time."""
 _COPIES = (torch.ops.aten.copy_.default, torch.ops.aten.fill_.Scalar, torch.ops.aten.zero_.default)
 """They write their first argument without reading it."""
+
+LEAST_MOVED_BYTES = 64 << 10
+"""Of a tensor whose passing through memory counts; to compute with less takes as long as to dispatch it."""
 
 Operation = Any
 """torch's OpOverload, which is not annotated."""
@@ -70,6 +83,7 @@ class Tally(TorchDispatchMode):
         gpu_peak: the same where a GPU does.
         credit: bytes that are counted elsewhere, as they are now.
         ops: operations that computed something; views are none.
+        moved: bytes of large tensors, weights not among them, that operations read and wrote; attention not.
         unread: addresses of storages that no operation has read yet.
     """
 
@@ -84,6 +98,7 @@ class Tally(TorchDispatchMode):
         self.gpu_peak = 0
         self.credit = 0
         self.ops = 0
+        self.moved = 0
         self.unread: set[int] = set()
         self._alive = 0
         self._known: dict[int, object] = {address(tensor): None for tensor in weights}
@@ -112,7 +127,10 @@ class Tally(TorchDispatchMode):
             self._read(func, args, kwargs)
         made = func(*args, **kwargs)
         is_new = sum(self._follow(tensor) for tensor in tensors_in(made)) > 0
-        self.ops += is_new or func._schema.is_mutable
+        if is_new or func._schema.is_mutable:
+            self.ops += CONVOLUTION_OPS if func is _CONVOLUTION else 1
+            read = () if func in _GATHERING else (args, kwargs)
+            self.moved += sum(self._moved(tensor) for tensor in tensors_in((read, made)))
         self._note(0, 0)
         return made
 
@@ -129,6 +147,10 @@ class Tally(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         del self._known[key]
         self._alive -= size
+
+    def _moved(self, tensor: torch.Tensor) -> int:
+        is_weight = self._known.get(address(tensor), tensor) is None
+        return tensor.nbytes if tensor.nbytes >= LEAST_MOVED_BYTES and not is_weight else 0
 
     def _note(self, extra: int, gpu_extra: int) -> None:
         """Take note of what is alive, and of what an operation holds beyond its results."""

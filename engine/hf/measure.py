@@ -15,7 +15,7 @@ from engine.errors import LoadCancelled
 from engine.hf.ledger import process_memory
 from engine.hf.measure_attention import AttentionSpeed, attention_speed, cache_bandwidth
 from engine.hf.measure_clock import Waiting, middle, timed, usual
-from engine.hf.measure_disk import copy_bandwidth, disk_speed, scratch_file, tensor_seconds
+from engine.hf.measure_disk import DiskSpeed, copy_bandwidth, disk_speed, scratch_file, tensor_seconds
 from engine.hf.measure_gpu import gpu_limits
 from engine.hf.measure_linear import (
     CYCLED_BYTES,
@@ -29,8 +29,9 @@ from engine.hf.measure_linear import (
     plain_speed,
 )
 from engine.hf.measure_native import NO_KERNELS, NativeSpeed, native_speed
-from engine.hf.measure_steps import op_seconds
+from engine.hf.measure_steps import SmallSteps
 from engine.hf.native.library import Kernels
+from engine.hf.packing import quick_packing
 from engine.plan.kept import scratch_folder
 from engine.plan.limits import versions
 from engine.values import MachineLimits
@@ -66,6 +67,9 @@ class Speeds(NamedTuple):
         native: our own kernels.
         attention: by dtype.
         cache: KV bytes per second that appending copies.
+        disk: reading, each way.
+        copy: bytes per second to memory that was not touched yet.
+        ops: seconds of a dispatched operation.
     """
 
     ram: float
@@ -73,6 +77,9 @@ class Speeds(NamedTuple):
     native: NativeSpeed
     attention: dict[str, AttentionSpeed]
     cache: float
+    disk: DiskSpeed
+    copy: float
+    ops: float
 
 
 class Measurement:
@@ -100,10 +107,10 @@ class Measurement:
         waiting = Waiting()
         memory = torch.zeros(CYCLED_BYTES, dtype=torch.uint8)
         layers = {kind: self._step(partial(self._pack, kind)) for kind in PACKERS}
-        speeds = middle([self._round(memory, layers) for _ in range(ROUNDS)])
+        steps = self._step(lambda: SmallSteps(torch.device("cpu")))
         with scratch_file(self._folder) as path:
-            disk = self._step(lambda: disk_speed(path))
-        ops = self._step(lambda: op_seconds(torch.device("cpu")))
+            speeds = middle([self._round(memory, layers, path, steps) for _ in range(ROUNDS)])
+        disk, ops = speeds.disk, speeds.ops
         return MachineLimits(
             measured_at=time.time(),
             versions=versions(),
@@ -123,7 +130,7 @@ class Measurement:
             read_bandwidth=disk.read,
             mapped_bandwidth=disk.mapped,
             cached_bandwidth=disk.cached,
-            copy_bandwidth=self._step(copy_bandwidth),
+            copy_bandwidth=speeds.copy,
             tensor_seconds=self._step(lambda: tensor_seconds(self._folder)),
             quantize_bandwidth=self._quantize,
             ram_runtime_bytes=runtime_bytes,
@@ -136,12 +143,16 @@ class Measurement:
             raise LoadCancelled("Measuring was stopped.", "")
         return call()
 
-    def _round(self, memory: torch.Tensor, layers: dict[str, PackedLayers]) -> Speeds:
-        """Measure once what depends on how fast memory is just now.
+    def _round(
+        self, memory: torch.Tensor, layers: dict[str, PackedLayers], file: Path, steps: SmallSteps
+    ) -> Speeds:
+        """Measure once what depends on how fast memory, disk and cores are just now.
 
         Args:
             memory: that plain weights lie in, one dtype after the other.
             layers: packed ones.
+            file: to read.
+            steps: of a small model.
         """
         linear: dict[str, Speed] = {}
         for dtype in DTYPES:
@@ -157,10 +168,14 @@ class Measurement:
             self._step(lambda: native_speed(kernels, memory, layers) if kernels else NO_KERNELS),
             {name_of(dtype): self._step(partial(attention_speed, dtype)) for dtype in DTYPES},
             self._step(cache_bandwidth),
+            self._step(partial(disk_speed, file)),
+            self._step(copy_bandwidth),
+            self._step(steps.op_seconds),
         )
 
     def _pack(self, kind: str) -> PackedLayers:
-        packed, self._quantize[kind] = packed_layers(kind)
+        with quick_packing(self._kernels):
+            packed, self._quantize[kind] = packed_layers(kind)
         return packed
 
 

@@ -9,7 +9,7 @@ import torch
 from engine.hf.ledger import gpu_uuid
 from engine.hf.measure_clock import until
 from engine.hf.measure_linear import DTYPES, name_of
-from engine.hf.measure_steps import op_seconds
+from engine.hf.measure_steps import SmallSteps
 from engine.memory import read_memory
 from engine.values import GpuLimits
 
@@ -33,7 +33,7 @@ def gpu_limits(index: int) -> GpuLimits:
         vram_bandwidth=_vram_bandwidth(device),
         link_bandwidth=_link_bandwidth(device),
         flops=flops,
-        op_seconds=op_seconds(device),
+        op_seconds=SmallSteps(device).op_seconds(),
         context_bytes=max(0, context),
         is_measured=True,
     )

@@ -33,6 +33,8 @@ _MERGED_FAMILIES = ("glm", "phi3")
 """Their projections are stored as one matrix, which cannot be parted once it is packed."""
 _WIDE_KEY_FAMILIES = ("gptj", "codegen")
 """Of those, the ones that compute scores in float32, from a copy of all keys."""
+_VALUES_SHARE = 0.2
+"""Of what attention in steps takes: values are multiplied as they lie, keys are copied before."""
 _IN_A_MODEL = 1.12
 """What a model takes beyond the sum of its parts, each measured alone: caches are cold between them."""
 _PROMPT_SHARE = 0.65
@@ -40,7 +42,7 @@ _PROMPT_SHARE = 0.65
 _HALF = 2
 _FLOAT_BYTES = 4
 _EAGER_OPS = 35
-"""Operations that take as long as what products of 16 bit prepare for each new length of the cache."""
+"""Operations that take as long as what two products of 16 bit prepare for each new length of the cache."""
 _EXPERT_OPS = 2
 """Products per expert on the CPU, those included that no token chose."""
 _EVICTING_SHARE = 0.75
@@ -121,8 +123,10 @@ class ModuleCosts:
         self._plain = f"{self._dtype} columns" if config.model_type in _COLUMN_FAMILIES else self._dtype
         self._capped = _CAPPED_TIMES if config.model_type in _CAPPED_FAMILIES else 1.0
         self._is_eager = config.model_type in EAGER_FAMILIES
+        self._has_wide_keys = config.model_type in _WIDE_KEY_FAMILIES
         layers = sum(module.layer is not None for module in footprint.modules)
         self._layer_ops = footprint.step_ops / max(1, layers) or _USUAL_LAYER_OPS
+        self._layer_bytes = footprint.step_bytes / max(1, layers)
         self._alike = {module.name: _likeness(footprint, module) for module in footprint.modules}
         self._known: dict[tuple[object, ...], Cost] = {}
         self._tensor_seconds = limits.tensor_seconds * _tensors_per_file(footprint) / _FILE_TENSORS
@@ -215,7 +219,7 @@ class ModuleCosts:
         return Cost(
             weights=self._read_bytes(layer, module) / named(limits.linear_bandwidth, kind),
             cache=self._attention_seconds(module, context_tokens),
-            dispatch=self._ops(module) * limits.op_seconds + (each if module.layer is not None else 0.0),
+            dispatch=self._between_seconds(module) + (each if module.layer is not None else 0.0),
         )
 
     def _by_kernels(self, layer: LayerPlacement, module: Module, context_tokens: int) -> Cost:
@@ -242,8 +246,17 @@ class ModuleCosts:
             own = own._replace(cache=size / named(self._limits.native_attention_bandwidth, self._dtype))
         return own._replace(
             weights=self._read_bytes(layer, module) / named(self._limits.native_bandwidth, kind),
-            dispatch=self._ops(module) * self._limits.op_seconds + each,
+            dispatch=self._between_seconds(module) + each,
         )
+
+    def _between_seconds(self, module: Module) -> float:
+        """What the CPU does between one token's products: it dispatches operations, and passes over states.
+
+        torch passes over them about as fast as its products read weights of float32.
+        """
+        passed = self._layer_bytes if module.layer is not None else 0.0
+        reader = named(self._limits.linear_bandwidth, "float32")
+        return self._ops(module) * self._limits.op_seconds + passed / reader
 
     def _kind(self, layer: LayerPlacement, module: Module) -> str:
         """How the limits call the storage of a module's weights."""
@@ -256,8 +269,13 @@ class ModuleCosts:
             return 1
         has_experts = module.active_share < _EXPERT_SHARE
         experts = _EXPERT_OPS * self._footprint.config.experts if has_experts else 0
-        is_prepared_anew = self._is_eager and self._footprint.itemsize == _HALF
-        return self._layer_ops + experts + (_EAGER_OPS if is_prepared_anew else 0)
+        return self._layer_ops + experts + self._prepared_ops
+
+    @property
+    def _prepared_ops(self) -> float:
+        if not self._is_eager or self._footprint.itemsize != _HALF:
+            return 0.0
+        return _EAGER_OPS / (_HALF if self._has_wide_keys else 1)
 
     def _attention_seconds(self, module: Module, context_tokens: int) -> float:
         """One token's attention on the CPU."""
@@ -288,13 +306,13 @@ class ModuleCosts:
         """
         limits = self._limits
         repeated = size * groups / named(limits.eager_bandwidth, self._dtype)
-        if self._footprint.config.model_type not in _WIDE_KEY_FAMILIES:
+        if not self._has_wide_keys:
             return repeated
         keys = size * groups / _HALF / self._footprint.itemsize * _FLOAT_BYTES
         widened = (
             keys / self._copy_bandwidth(2 * int(keys)) if self._footprint.itemsize < _FLOAT_BYTES else 0.0
         )
-        return repeated / _HALF + keys / named(limits.eager_bandwidth, "float32") + widened
+        return _VALUES_SHARE * repeated + keys / named(limits.eager_bandwidth, "float32") + widened
 
     def _fetching(self, layer: LayerPlacement, module: Module, gpu: GpuLimits | None) -> dict[str, float]:
         """What bringing a module's weights to where they are computed takes, for each use."""

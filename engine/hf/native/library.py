@@ -14,6 +14,8 @@ import torch
 Foreign = Any
 """A module or value of another library, whose attributes are looked up when it is met."""
 
+NF4_BLOCK = 64
+"""Elements that share a scale."""
 MAX_TOKENS = 8
 LANES = 16
 PACKED_NF4 = 1
@@ -111,6 +113,17 @@ class Step(ctypes.Structure):
     )
 
 
+_PACK_ARGUMENTS = (
+    ctypes.c_void_p,
+    ctypes.c_int32,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int32,
+)
+
+
 class Kernels:
     """The compiled kernels; one thread at a time.
 
@@ -135,6 +148,8 @@ class Kernels:
         self._read = loaded.vramble_read
         self._read.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32]
         self._read.restype = ctypes.c_float
+        self._pack_nf4 = loaded.vramble_pack_nf4
+        self._pack_nf4.argtypes = _PACK_ARGUMENTS
         self.name = library.name
         self.packs_nf4 = bool(loaded.vramble_abilities() & PACKED_NF4)
         self._cancelled = ctypes.c_int32(0)
@@ -168,6 +183,25 @@ class Kernels:
         Any thread may call this.
         """
         self._cancelled.value = int(wanted)
+
+    def pack_nf4(self, weights: torch.Tensor, bounds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pack contiguous weights as nf4.
+
+        Args:
+            weights: finite, of a type in FORMATS; a multiple of 64 of them.
+            bounds: the 15 midpoints between the values, ascending, float32.
+
+        Returns:
+            Two to a byte [elements / 2], and the largest magnitude of each 64 [elements / 64].
+        """
+        blocks = weights.numel() // NF4_BLOCK
+        packed = torch.empty(blocks * NF4_BLOCK // 2, dtype=torch.uint8)
+        largest = torch.empty(blocks, dtype=torch.float32)
+        self._pack_nf4(
+            weights.data_ptr(), FORMATS[weights.dtype], blocks, bounds.data_ptr(), packed.data_ptr(),
+            largest.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return packed, largest
 
     def read(self, tensor: torch.Tensor) -> None:
         """Read a contiguous tensor with all threads as fast as the memory gives it."""

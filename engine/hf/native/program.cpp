@@ -8,6 +8,7 @@
 
 #include "attention.h"
 #include "linear.h"
+#include "pack.h"
 #include "small.h"
 
 namespace vramble {
@@ -97,6 +98,16 @@ float vramble_read(const void* from, int64_t bytes, int32_t threads) {
     total += vramble::sum(acc[0] + acc[1] + acc[2] + acc[3]);
   }
   return total;
+}
+
+// Packs whole blocks of 64 numbers as nf4: two to a byte, and the largest of each block.
+void vramble_pack_nf4(
+    const void* from, int32_t format, int64_t blocks, const float* bounds, uint8_t* packed, float* largest,
+    int32_t threads) {
+  using namespace vramble;
+  if (format == kBFloat16) pack_nf4<bf16>(from, blocks, bounds, packed, largest, threads);
+  else if (format == kFloat16) pack_nf4<fp16>(from, blocks, bounds, packed, largest, threads);
+  else pack_nf4<float>(from, blocks, bounds, packed, largest, threads);
 }
 
 // What this build can do: 1 = nf4 as bitsandbytes packs it for CPUs.

@@ -17,7 +17,7 @@ from engine.errors import LoadCancelled
 from engine.hf import measure_clock, measure_disk, measure_linear
 from engine.hf.backend import HFBackend
 from engine.hf.measure_attention import attention_speed
-from engine.hf.measure_steps import op_seconds
+from engine.hf.measure_steps import SmallSteps
 from engine.plan.limits import kept_limits, typical_limits
 from engine.values import BudgetRequest, SamplingParams, Tier
 from tests import tiny_models
@@ -110,7 +110,7 @@ def test_attention_has_a_speed_in_every_dtype() -> None:
 
 
 def test_an_operation_takes_more_than_nothing_and_less_than_a_step() -> None:
-    assert 0 < op_seconds(torch.device("cpu")) < 1e-2
+    assert 0 < SmallSteps(torch.device("cpu")).op_seconds() < 1e-2
 
 
 def test_a_scratch_file_is_private_and_gone_afterwards(

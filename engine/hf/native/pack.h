@@ -1,0 +1,46 @@
+// Packs weights as nf4: blocks of 64 numbers, each the nearest of 16 to its share of the block's largest.
+
+#pragma once
+
+#include "vectors.h"
+
+namespace vramble {
+
+constexpr int kPackBlock = 64, kBounds = 15;
+
+// The same steps in the same order as bitsandbytes takes on a CPU, so that every bit is the same.
+// `bounds`: ascending midpoints between the 16 values; a number on a bound takes the lower value.
+template <class T>
+inline void pack_nf4_block(const T* from, const float* bounds, uint8_t* packed, float* largest) {
+  constexpr int parts = kPackBlock / kLanes;
+  Vec x[parts];
+  float most = 0;
+  for (int part = 0; part < parts; ++part) {
+    x[part] = load(from + part * kLanes);
+    const Vec size = x[part] < 0 ? -x[part] : x[part];
+    for (int lane = 0; lane < kLanes; ++lane) most = size[lane] > most ? size[lane] : most;
+  }
+  *largest = most;
+  const Vec scale = splat(1.0f / (most > 1e-38f ? most : 1e-38f));
+  uint8_t chosen[kPackBlock];
+  for (int part = 0; part < parts; ++part) {
+    Vec share = x[part] * scale;
+    share = share > 1 ? splat(1) : share < -1 ? splat(-1) : share;
+    Ints passed = {};
+    for (int bound = 0; bound < kBounds; ++bound) passed -= share > splat(bounds[bound]);
+    for (int lane = 0; lane < kLanes; ++lane) chosen[part * kLanes + lane] = uint8_t(passed[lane]);
+  }
+  for (int pair = 0; pair < kPackBlock / 2; ++pair)
+    packed[pair] = uint8_t(chosen[2 * pair] << 4 | chosen[2 * pair + 1]);
+}
+
+template <class T>
+inline void pack_nf4(
+    const void* from, int64_t blocks, const float* bounds, uint8_t* packed, float* largest, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t block = 0; block < blocks; ++block)
+    pack_nf4_block(
+        (const T*)from + block * kPackBlock, bounds, packed + block * kPackBlock / 2, largest + block);
+}
+
+}  // namespace vramble
