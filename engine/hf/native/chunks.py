@@ -30,7 +30,8 @@ class ChunkAttention:
         attention_mask: torch.Tensor | None, **kwargs: float | bool | torch.Tensor | None,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
         """Return attention [batch, tokens, heads, width]."""
-        if not (_is_served(query, key, value, kwargs) and _is_plain(attention_mask, query, key)):
+        served = self._kernels.attends_to_chunks and _is_served(query, key, value, kwargs)
+        if not (served and _is_plain(attention_mask, query, key)):
             return single_step_attention(module, query, key, value, attention_mask, **kwargs)
         scaling = kwargs.get("scaling")
         scale = float(scaling) if isinstance(scaling, float) else query.shape[-1] ** -0.5

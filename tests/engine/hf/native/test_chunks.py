@@ -59,8 +59,9 @@ class Attending(nn.Module):
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def served(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tokens the kernel was given, call by call."""
+    monkeypatch.setattr(kernels, "attends_to_chunks", True)
     held: list[int] = []
     attend = Kernels.attend
 
@@ -208,3 +209,11 @@ def test_a_model_that_was_tried_attends_by_the_kernel(
     runner.feed(prompt(20, seed=5))
     assert served
     assert set(served) == {20}
+
+
+def test_where_the_kernel_is_slower_torch_attends(
+    kernels: Kernels, served: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "attends_to_chunks", False)
+    assert_alike(*both(kernels, Shape(), Shape().causal()))
+    assert not served
