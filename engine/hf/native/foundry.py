@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from engine.hf.native.build import Missing, builds_folder, built_library
+from engine.hf.native.chunks import attended
 from engine.hf.native.library import FORMATS, Kernels
 from engine.hf.native.linears import NativeLinear
 from engine.hf.native.matrix import matrix_of
@@ -60,17 +63,35 @@ def trusted(library: Path) -> Kernels | Missing:
         found = Kernels(library)
     except (OSError, AttributeError):
         return Missing.BUILD
-    return found if all(_multiplies(found, dtype) for dtype in FORMATS) else Missing.TRUST
+    right = all(_multiplies(found, dtype) and _attends(found, dtype) for dtype in FORMATS)
+    return found if right else Missing.TRUST
 
 
 @torch.inference_mode()
 def _multiplies(found: Kernels, dtype: torch.dtype) -> bool:
     layer = nn.Linear(83, 37, device="meta").to_empty(device="cpu").to(dtype)
     for parameter in layer.parameters():
-        parameter.copy_(torch.arange(parameter.numel()).sin().view(parameter.shape))
+        parameter.copy_(_waves(*parameter.shape))
     x = torch.linspace(-1, 1, 3 * 83).view(3, 83).to(dtype)
     matrix = matrix_of(layer, found)
     if matrix is None:
         return False
-    ours, own = NativeLinear(layer, matrix, found)(x), layer(x)
+    return _are_close(NativeLinear(layer, matrix, found)(x), layer(x))
+
+
+@torch.inference_mode()
+def _attends(found: Kernels, dtype: torch.dtype) -> bool:
+    query = _waves(1, 6, 7, 21).to(dtype)
+    key, value = _waves(1, 2, 131, 21).to(dtype), _waves(1, 2, 131, 13).to(dtype)
+    mask = torch.ones(1, 1, 7, 131, dtype=torch.bool).tril(124)
+    ours = attended(found, (query, key, value), mask, 0.5)
+    own = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.5, enable_gqa=True)
+    return _are_close(ours, own.transpose(1, 2))
+
+
+def _waves(*shape: int) -> torch.Tensor:
+    return torch.arange(math.prod(shape)).sin().view(shape)
+
+
+def _are_close(ours: torch.Tensor, own: torch.Tensor) -> bool:
     return bool((ours - own).float().abs().max() <= LARGEST_ERROR * own.float().abs().max())

@@ -8,10 +8,10 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
+from engine.hf.native.chunks import ChunkAttention
 from engine.hf.native.library import FORMATS, MAX_TOKENS, Foreign, Kernels, Kind, Room
 from engine.hf.native.matrix import matrix_of
 from engine.hf.native.program import Buffers, Matrix, Program, scratch_width, splits_for
-from engine.hf.packed_attention import single_step_attention
 
 ATTENTION = "vramble"
 
@@ -81,20 +81,21 @@ class NativeLinears:
 
 
 class NativeAttention:
-    """Attention of one new token over a cache, in the signature of transformers' AttentionInterface."""
+    """Attention of new tokens over a cache, in the signature of transformers' AttentionInterface."""
 
     def __init__(self, kernels: Kernels) -> None:
         """Keep what to compute with."""
         self._kernels = kernels
+        self._of_chunks = ChunkAttention(kernels)
         self._programs: dict[tuple[object, ...], _Lookup] = {}
 
     def __call__(
         self, module: Foreign, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
         attention_mask: torch.Tensor | None, **kwargs: float | bool | torch.Tensor | None,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
-        """Return attention [batch, tokens, heads, width]; what is not served goes to torch."""
+        """Return attention [batch, tokens, heads, width]; several tokens have a kernel of their own."""
         if not _is_served(query, key, value, attention_mask, kwargs):
-            return single_step_attention(module, query, key, value, attention_mask, **kwargs)
+            return self._of_chunks(module, query, key, value, attention_mask, **kwargs)
         scaling = kwargs.get("scaling")
         scale = float(scaling) if isinstance(scaling, float) else query.shape[-1] ** -0.5
         shape = (

@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicCache
 
 from engine.hf.growing import grow_in_place
 from engine.hf.native.build import Missing
+from engine.hf.native.chunks import ChunkAttention
 from engine.hf.native.decoder import NativeDecoder
 from engine.hf.native.layers import Untranslatable
 from engine.hf.native.library import Foreign, Kernels
@@ -73,6 +74,8 @@ class Trial:
         decoder = translated(self._model, self._kernels, own, compute)
         if decoder is None:
             self.notes = (LAYERS if _use_layers(self._model, self._kernels, own, again) else TORCH,)
+        else:
+            use_attention(self._model, ChunkAttention(self._kernels))
         return decoder
 
     def as_before(self, *, interleaved: bool) -> NativeDecoder | None:
@@ -80,9 +83,11 @@ class Trial:
         if self.kernels is None:
             return None
         try:
-            return NativeDecoder(self._model, self.kernels, interleaved=interleaved)
+            decoder = NativeDecoder(self._model, self.kernels, interleaved=interleaved)
         except (Untranslatable, AttributeError, TypeError):
             return None
+        use_attention(self._model, ChunkAttention(self.kernels))
+        return decoder
 
 
 @torch.inference_mode()
