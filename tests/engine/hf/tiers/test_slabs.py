@@ -20,13 +20,13 @@ from engine.commands import LoadModel
 from engine.errors import DamagedCheckpoint, LoadCancelled
 from engine.events import Event, LoadProgress
 from engine.hf import backend as hf_backend
-from engine.hf import load as hf_load
 from engine.hf.backend import HFBackend
 from engine.hf.dryrun import dry_run
 from engine.hf.tiers import slabs
 from engine.hf.tiers.direct import Extent, Read
 from engine.hf.tiers.in_place import InPlace, in_place
 from engine.hf.tiers.residency import PageCache
+from engine.hf.views import built
 from engine.plan import footprint_of, place
 from engine.values import LoadStage, ModelRef, Strategy, Tier
 from tests import tiny_models
@@ -116,7 +116,6 @@ def test_of_two_files_one_is_mapped_and_the_other_read_for_a_model_that_is_built
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = sharded(tiny_models.make("llama", tmp_path))
-    built = hf_load.built
     builds: list[object] = []
 
     def counted(*arguments: Any) -> Any:
@@ -127,7 +126,7 @@ def test_of_two_files_one_is_mapped_and_the_other_read_for_a_model_that_is_built
         return extents[0].file.name == "model-1.safetensors"
 
     monkeypatch.setattr(PageCache, "holds", is_first)
-    monkeypatch.setattr(hf_load, "built", counted)
+    monkeypatch.setattr("engine.hf.load.built", counted)
     talk = Talk(folder)
     weights = talk.inner.weights
     assert len(builds) == 1
