@@ -28,7 +28,7 @@ from bench.plan import measure as measured_plan
 from bench.plan_cases import Case as PlannedCase
 from bench.plan_watch import Cage, cage
 from bench.rows import Aim, Asked, Case, Measured, Rounds, Row, Sample, run
-from bench.shapes import Shape, layers_of, model_folder
+from bench.shapes import Shape, layers_of, model_folder, on_model
 from engine.commands import LoadModel
 from engine.hf.backend import HFBackend
 from engine.hf.tiers.direct import CHUNK_BYTES, READERS, Extent, FileReader, aligned_memory
@@ -186,7 +186,7 @@ def _round(folder: Path, ours: Ours, theirs: Theirs) -> Round:
     return Round(size / mine, sum(raw[:2]) / 2, size / other, sum(raw[1:]) / 2)
 
 
-def disk_rows(folder: Path, label: str, layers: int, rounds: Rounds) -> Iterator[Row]:
+def disk_rows(label: str, layers: int, folder: Path, rounds: Rounds) -> Iterator[Row]:
     """Bytes per second of a model, all of it on disk and half."""
     parts = {"all": range(layers), "half": range(layers // 2, layers)}
     for part, on_disk in parts.items():
@@ -222,22 +222,33 @@ def _ram_share(folder: Path, share: float, group: Cage) -> Iterator[Row]:
 
 def cases(asked: Asked) -> Iterator[Case]:
     """The smaller model, and the larger one where time and disk allow it."""
-    folder, layers = model_folder(asked, Shape.ONE_B), layers_of(Shape.ONE_B, asked)
-    yield Case("1B on disk", functools.partial(disk_rows, folder, "1B", layers))
-    if has_time_and_room(asked):
-        yield Case("3B on disk", functools.partial(_large_rows, asked, layers_of(Shape.THREE_B, asked)))
-    yield Case("RAM and plan", functools.partial(ram_rows, folder))
+    rows = functools.partial(disk_rows, "1B", layers_of(Shape.ONE_B, asked))
+    yield Case("P6:1b", on_model(asked, Shape.ONE_B, rows))
+    rows = functools.partial(disk_rows, "3B", layers_of(Shape.THREE_B, asked))
+    yield Case("P6:3b", on_large_model(asked, rows))
+    yield Case("P6:plan", on_model(asked, Shape.ONE_B, ram_rows))
 
 
-def _large_rows(asked: Asked, layers: int, rounds: Rounds) -> Iterator[Row]:
-    yield from disk_rows(model_folder(asked, Shape.THREE_B), "3B", layers, rounds)
+def on_large_model(
+    asked: Asked, rows: Callable[[Path, Rounds], Iterator[Row]]
+) -> Callable[[Rounds], Iterator[Row]]:
+    """Measure rows on the larger model, where time and disk allow it."""
+
+    def measure(rounds: Rounds) -> Iterator[Row]:
+        if has_time_and_room(asked):
+            yield from rows(model_folder(asked, Shape.THREE_B), rounds)
+
+    return measure
 
 
 def has_time_and_room(asked: Asked) -> bool:
-    """Whether the larger model is measured; what was asked for says so."""
+    """Whether the larger model is measured; whoever names a case of it has the time."""
+    is_named = any(":3b" in wish for wish in asked.only)
+    asked.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(asked.folder).free
     is_made = any(asked.folder.glob(f"random-{Shape.THREE_B.value}-*"))
-    if not asked.quick and asked.minutes >= LARGE_MINUTES and (is_made or free >= LARGE_BYTES + SPARE_BYTES):
+    has_time = is_named or (not asked.quick and asked.minutes >= LARGE_MINUTES)
+    if has_time and (is_made or free >= LARGE_BYTES + SPARE_BYTES):
         return True
     print("3B: not measured, too little time or disk", file=sys.stderr, flush=True)
     return False

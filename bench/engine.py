@@ -4,8 +4,9 @@ One part after the other, each in a process of its own: `bench.native` (P5), the
 `bench.disk` (P6), `bench.load` (P8), `bench.turns` (P11, P15) and `bench.host` (P12, P13, P14). Within a part
 ours, the limit and the peer are measured in turns; a figure is the median of five rounds, and a round that
 others disturbed is repeated as long as the part has time. Where there is not enough time a part leaves out
-what comes last and says so. Prints each row as soon as it is there, then one JSON line. `--quick` takes small
-models and one round: it says whether everything runs, and its figures are worth nothing.
+what comes last and says so. `--only P6,P5:experts` takes some parts, and some cases alone. Prints each row
+as soon as it is there, then one JSON line. `--quick` takes small models and one round: it says whether
+everything runs, and its figures are worth nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.rows import HEADER, Row, add_arguments, row_of
+from bench.rows import HEADER, Row, add_arguments, is_wanted, require_known, row_of
 
-MINUTES = 40.0
+MINUTES = 45.0
 OVERTIME = 3.0
 """A part that takes so many times its share of the time has hung, and is ended."""
 LEAST_SECONDS = 300.0
@@ -33,30 +34,31 @@ class Part(NamedTuple):
 
     Attributes:
         script: in this folder.
-        figures: what it measures.
+        cases: that it measures.
         share: of all the time.
         without_kernels: torch computes everything.
     """
 
     script: str
-    figures: tuple[str, ...]
+    cases: tuple[str, ...]
     share: float
     without_kernels: bool = False
 
 
+_HOSTS = ("random", "guide")
 PARTS = (
-    Part("native", ("P5",), 0.40),
-    Part("native", ("P5",), 0.05, without_kernels=True),
-    Part("disk", ("P6",), 0.22),
-    Part("load", ("P8",), 0.20),
-    Part("turns", ("P11", "P15"), 0.05),
-    Part("host", ("P12", "P13", "P14"), 0.08),
+    Part("native", ("P5:bf16", "P5:nf4", "P5:experts"), 0.37),
+    Part("native", ("P5:no-kernels",), 0.05, without_kernels=True),
+    Part("disk", ("P6:1b", "P6:3b", "P6:plan"), 0.20),
+    Part("load", ("P8:cold", "P8:warm", "P8:nf4", "P8:start", "P8:peak", "P8:3b-start", "P8:3b-nf4"), 0.26),
+    Part("turns", ("P11:turn", "P15:unload"), 0.05),
+    Part("host", tuple(f"{part}:{model}" for model in _HOSTS for part in ("P12", "P14", "P13")), 0.07),
 )
 
 
 def chosen(only: tuple[str, ...]) -> list[Part]:
     """Return the parts that measure some of these; all where there are none."""
-    return [part for part in PARTS if not only or set(only) & set(part.figures)]
+    return [part for part in PARTS if any(is_wanted(case, only) for case in part.cases)]
 
 
 def measured(part: Part, asked: argparse.Namespace, folder: Path, scratch: Path) -> Iterator[Row]:
@@ -65,7 +67,8 @@ def measured(part: Part, asked: argparse.Namespace, folder: Path, scratch: Path)
     command = [sys.executable, "-m", f"bench.{part.script}", str(folder), "--json", "--minutes", str(minutes)]
     command += ["--quick"] if asked.quick else []
     command += ["--llama-cpp", str(asked.llama_cpp)] if asked.llama_cpp else []
-    command += ["--only", ",".join(asked.only)] if asked.only else []
+    wishes = [wish for wish in asked.only if any(is_wanted(case, (wish,)) for case in part.cases)]
+    command += ["--only", ",".join(wishes)] if wishes else []
     with subprocess.Popen(
         ["timeout", "--foreground", f"{max(LEAST_SECONDS, 60 * OVERTIME * minutes):.0f}", *command],
         stdout=subprocess.PIPE, text=True, env=environment(part, scratch),
@@ -90,6 +93,7 @@ def main() -> int:
     )
     add_arguments(parser, MINUTES)
     asked = parser.parse_args()
+    require_known(parser, asked.only, [case for part in PARTS for case in part.cases])
     rows: list[Row] = []
     failed: list[str] = []
     print(HEADER)

@@ -21,7 +21,7 @@ import torch
 
 from bench.client import Client, generate_command, load_command, never
 from bench.rows import Aim, Asked, Case, Measured, Rounds, Row, Sample, run
-from bench.shapes import Shape, model_folder
+from bench.shapes import Shape, on_model
 from engine.events import PrefillProgress, TextDelta
 from engine.guide import FOLDER
 from engine.hf.backend import HFBackend
@@ -167,11 +167,11 @@ def _lag_run(folder: Path) -> Lags:
 
 def cases(asked: Asked) -> Iterator[Case]:
     """All figures of the random model, then of the guide."""
-    folders = [model_folder(asked, Shape.SMALL), FOLDER]
-    for folder in folders[:1] if asked.quick else folders:
-        for part, rows in (("P12", host_rows), ("P14", cancel_rows), ("P13", lag_rows)):
-            if not asked.only or part in asked.only:
-                yield Case(f"{part}, {label(folder)}", functools.partial(rows, folder))
+    parts = (("P12", host_rows), ("P14", cancel_rows), ("P13", lag_rows))
+    for part, rows in parts:
+        yield Case(f"{part}:random", on_model(asked, Shape.SMALL, rows))
+    for part, rows in () if asked.quick else parts:
+        yield Case(f"{part}:guide", functools.partial(rows, FOLDER))
 
 
 if __name__ == "__main__":

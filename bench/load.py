@@ -2,9 +2,10 @@
 
 Random-weight llamas in the shapes of 1B and 3B. Cold loads beside direct reads of the same files; warm loads
 and one token beside transformers' own, which only maps the files until that token; RAM at the peak of a load;
-nf4, packed and read again; and from a process's start to its first token, cold. Cold: the shards are
-evicted, and memory that a hypervisor may have taken back is touched once before, for no load can be faster
-than that. Prints a table, then one JSON line.
+nf4, packed and read again, and from a process's start to its first token, cold, in both shapes. Cold: the
+shards are evicted, and memory that a hypervisor may have taken back is touched once before, for no load can
+be faster than that. `--only P8:3b-start` measures one case alone: cold, warm, nf4, start, peak, 3b-start,
+3b-nf4. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from bench.client import Client, load_command, never
-from bench.disk import GB, evict, has_time_and_room, raw_bandwidth, shards
+from bench.disk import GB, evict, on_large_model, raw_bandwidth, shards
 from bench.plan_watch import Watch, resident
 from bench.quiet import touch_memory
 from bench.rows import Aim, Asked, Case, Measured, Rounds, Row, Sample, run
-from bench.shapes import Shape, model_folder
+from bench.shapes import Shape, on_model
 from engine.checkpoint import inspect_folder
 from engine.commands import LoadModel
 from engine.events import Event, LoadProgress
 from engine.guide import FOLDER
 from engine.hf.backend import HFBackend
+from engine.plan.packed import packed_file
 from engine.ram import read_bytes_from_disk
 from engine.values import LoadStage, ModelRef, Placement, Quantization
 
@@ -210,26 +212,30 @@ def their_peak(folder: Path) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def packed_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
+def packed_rows(label: str, folder: Path, rounds: Rounds) -> Iterator[Row]:
     """Load nf4, once quantized and then as it was kept: what the later ones read, and how long each takes."""
-    backend = warm_backend(folder)
-    first = _packed_seconds(backend, folder)
-    parameters = inspect_folder(folder).parameters
-    yield Aim("P8", "nf4, first load, quantized", "s").row(Measured([Sample(first)]))
-    measured = rounds.of(lambda: _packed_again(backend, folder, parameters))
-    aim = Aim("P8", "nf4 again, bytes read a parameter", "bytes", 1.0, less_is_better=True)
+    backend, verdict = warm_backend(FOLDER), inspect_folder(folder)
+    first = _packed_seconds(backend, folder, verdict.parameters)
+    yield Aim("P8", f"{label}nf4, first load, quantized", "s").row(Measured([Sample(first)]))
+    if packed_file(verdict, Quantization.NF4) is None:
+        print(f"{label}nf4: not measured again, the disk has no room to keep it", file=sys.stderr, flush=True)
+        return
+    measured = rounds.of(lambda: _packed_again(backend, folder, verdict.parameters))
+    aim = Aim("P8", f"{label}nf4 again, bytes read a parameter", "bytes", 1.0, less_is_better=True)
     yield aim.row(measured.each(lambda load: Sample(load[0], PACKED_BYTES)))
-    yield Aim("P8", "nf4 again", "s").row(measured.each(lambda load: Sample(load[1])))
+    yield Aim("P8", f"{label}nf4 again", "s").row(measured.each(lambda load: Sample(load[1])))
 
 
 def _packed_again(backend: HFBackend, folder: Path, parameters: int) -> tuple[float, float]:
     before = read_bytes_from_disk(os.getpid())
-    taken = _packed_seconds(backend, folder)
+    taken = _packed_seconds(backend, folder, parameters)
     return (read_bytes_from_disk(os.getpid()) - before) / parameters, taken
 
 
-def _packed_seconds(backend: HFBackend, folder: Path) -> float:
-    prepare(folder)
+def _packed_seconds(backend: HFBackend, folder: Path, parameters: int) -> float:
+    """Load once; packed weights take less than a byte a parameter."""
+    evict(folder)
+    touch_memory(parameters + SPARE_BYTES)
     placement = Placement(context_window=2048, quantization=Quantization.NF4)
     began = time.perf_counter()
     backend.load(
@@ -261,25 +267,24 @@ def their_start(folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def start_rows(asked: Asked, shape: Shape, rounds: Rounds) -> Iterator[Row]:
+def start_rows(label: str, folder: Path, rounds: Rounds) -> Iterator[Row]:
     """Seconds from a process's start to its first token, cold, ours and transformers' in turns."""
-    folder = model_folder(asked, shape)
     our_start(folder)  # compiles kernels
     measured = rounds.of(lambda: Sample(our_start(folder), None, their_start(folder)))
-    name = f"{shape.value.upper()}, start to first token"
+    name = f"{label}, start to first token"
     yield Aim("P8", name, "s", None, "transformers", START_TARGET, True).row(measured)
 
 
 def cases(asked: Asked) -> Iterator[Case]:
     """All of it; the larger model where time and disk allow it."""
-    folder = model_folder(asked, Shape.ONE_B)
-    yield Case("cold loads", functools.partial(cold_rows, folder))
-    yield Case("warm loads", functools.partial(warm_rows, folder))
-    yield Case("nf4", functools.partial(packed_rows, folder))
-    yield Case("1B, start", functools.partial(start_rows, asked, Shape.ONE_B))
-    yield Case("peak RAM", functools.partial(peak_rows, folder))
-    if has_time_and_room(asked):
-        yield Case("3B, start", functools.partial(start_rows, asked, Shape.THREE_B))
+    small = functools.partial(on_model, asked, Shape.ONE_B)
+    yield Case("P8:cold", small(cold_rows))
+    yield Case("P8:warm", small(warm_rows))
+    yield Case("P8:nf4", small(functools.partial(packed_rows, "")))
+    yield Case("P8:start", small(functools.partial(start_rows, "1B")))
+    yield Case("P8:peak", small(peak_rows))
+    yield Case("P8:3b-start", on_large_model(asked, functools.partial(start_rows, "3B")))
+    yield Case("P8:3b-nf4", on_large_model(asked, functools.partial(packed_rows, "3B ")))
 
 
 if __name__ == "__main__":

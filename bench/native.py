@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from bench.client import never
 from bench.rows import Aim, Asked, Case, Measured, Rounds, Row, Sample, run
-from bench.shapes import Shape, model_folder
+from bench.shapes import Shape, on_model
 from engine.commands import LoadModel
 from engine.compilers import kernels_are_off
 from engine.hf.backend import HFBackend
@@ -280,7 +280,7 @@ def _prompt(pair: Pair, tokens: int, peer: Peer) -> Block:
     return Block(prefill_seconds(pair.runner, tokens), 0.0, theirs, peer.seconds("fill", tokens))
 
 
-def dense(folder: Path, kind: Quantization, asked: Asked, rounds: Rounds) -> Iterator[Row]:
+def dense(kind: Quantization, asked: Asked, folder: Path, rounds: Rounds) -> Iterator[Row]:
     """All rows of one way to store the weights."""
     peer, pair = Peer(asked.llama_cpp, kind, asked.folder), Pair(folder, kind)
     if not pair.is_ours:
@@ -293,7 +293,7 @@ def dense(folder: Path, kind: Quantization, asked: Asked, rounds: Rounds) -> Ite
 
 
 def beside_transformers(
-    name: str, folder: Path, targets: tuple[float, float], rounds: Rounds
+    name: str, targets: tuple[float, float], folder: Path, rounds: Rounds
 ) -> Iterator[Row]:
     """Decode in bf16 that only has to be as fast, or so many times as fast, as transformers."""
     nobody, pair = Peer(None, Quantization.NONE, folder), Pair(folder, Quantization.NONE)
@@ -306,14 +306,15 @@ def beside_transformers(
 
 def cases(asked: Asked) -> Iterator[Case]:
     """Everything, or with VRAMBLE_KERNELS=off only what torch computes."""
-    folder = model_folder(asked, Shape.ONE_B)
     if kernels_are_off():
-        yield Case("no kernels", functools.partial(beside_transformers, "no kernels", folder, PLAIN_TARGETS))
+        rows = functools.partial(beside_transformers, "no kernels", PLAIN_TARGETS)
+        yield Case("P5:no-kernels", on_model(asked, Shape.ONE_B, rows))
         return
     for kind in TARGETS:
-        yield Case(STORED[kind], functools.partial(dense, folder, kind, asked))
-    folder = model_folder(asked, Shape.EXPERTS)
-    yield Case("experts", functools.partial(beside_transformers, "experts", folder, EXPERT_TARGETS))
+        rows = functools.partial(dense, kind, asked)
+        yield Case(f"P5:{STORED[kind]}", on_model(asked, Shape.ONE_B, rows))
+    rows = functools.partial(beside_transformers, "experts", EXPERT_TARGETS)
+    yield Case("P5:experts", on_model(asked, Shape.EXPERTS, rows))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -192,7 +192,7 @@ class Rounds:
             seconds: after which no round is repeated, and nobody is waited for.
         """
         self.wanted = wanted
-        self._end = time.monotonic() + seconds
+        self._end = self._case_end = time.monotonic() + seconds
         self._memory = MemoryProbe()
 
     @property
@@ -205,13 +205,23 @@ class Rounds:
         """Nothing more is begun."""
         return time.monotonic() >= self._end
 
+    def begin(self, cases: int) -> None:
+        """Begin the first of so many cases: it may wait and repeat for its part of the time that is left."""
+        now = time.monotonic()
+        self._case_end = now + max(0.0, self._end - now) / cases
+
+    @property
+    def _is_in_haste(self) -> bool:
+        """Nobody is waited for, so that there is time for the cases behind this one."""
+        return time.monotonic() >= self._case_end
+
     def of(self, measure: Callable[[], T]) -> Measured[T]:
         """Measure again and again; disturbed rounds are only kept where there are too few others."""
         calm: list[T] = []
         disturbed: list[T] = []
         while len(calm) < self.wanted:
             tried = len(calm) + len(disturbed)
-            if tried >= self.wanted and (self.time_is_up or tried >= MOST_TRIES * self.wanted):
+            if tried >= self.wanted and (self._is_in_haste or tried >= MOST_TRIES * self.wanted):
                 break
             sample, is_calm = self._watched(measure)
             (calm if is_calm else disturbed).append(sample)
@@ -220,7 +230,7 @@ class Rounds:
 
     def _watched(self, measure: Callable[[], T]) -> tuple[T, bool]:
         """Measure once; whether nobody else computed, and memory was as fast after it as before."""
-        if not self.is_quick and not self.time_is_up:
+        if not self.is_quick and not self._is_in_haste:
             wait_for_quiet(QUIET_SECONDS)
         before, others = self._memory.now(), Others()
         sample = measure()
@@ -233,7 +243,7 @@ class Case(NamedTuple):
     """Some rows that are measured together.
 
     Attributes:
-        name: what is said where the time did not suffice.
+        name: by which they are asked for alone: "P5:experts".
         rows: measures them.
     """
 
@@ -249,7 +259,7 @@ class Asked(NamedTuple):
         quick: small models, one round.
         minutes: for the part.
         llama_cpp: an interpreter that has llama-cpp-python and gguf.
-        only: parts; empty for all.
+        only: parts or cases; empty for all.
     """
 
     folder: Path
@@ -272,8 +282,9 @@ def run(bench: str, description: str | None, cases: Callable[[Asked], Iterator[C
             os.environ["XDG_CACHE_HOME"] = parent  # nothing was measured, learned or kept before
             print(HEADER)
         wanted = Asked(asked.folder or Path(parent), asked.quick, asked.minutes, asked.llama_cpp, asked.only)
-        rows = []
-        for row in _measured(cases(wanted), wanted):
+        known, rows = list(cases(wanted)), []
+        require_known(parser, asked.only, [case.name for case in known])
+        for row in _measured([case for case in known if is_wanted(case.name, asked.only)], wanted):
             rows.append(row.record())
             print(json.dumps(row.record()) if asked.json else row.line(), flush=True)
     if not asked.json:
@@ -285,7 +296,7 @@ def add_arguments(parser: argparse.ArgumentParser, minutes: float) -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="keeps the models between runs")
     parser.add_argument("--quick", action="store_true", help="small models, one round: does it run")
     parser.add_argument("--minutes", type=float, default=minutes, help="%(default)g, all together")
-    parser.add_argument("--only", type=_parts, default=(), metavar="P5,P6", help="some parts")
+    parser.add_argument("--only", type=_parts, default=(), metavar="P6,P5:experts", help="some cases")
     parser.add_argument("--llama-cpp", type=Path, metavar="PYTHON", help="that has llama-cpp-python and gguf")
 
 
@@ -293,10 +304,24 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def _measured(cases: Iterator[Case], asked: Asked) -> Iterator[Row]:
+def is_wanted(case: str, only: Iterable[str]) -> bool:
+    """Whether a case is asked for: by its name, by that of its part, or because everything is."""
+    return not only or case in only or case.partition(":")[0] in only
+
+
+def require_known(parser: argparse.ArgumentParser, only: Iterable[str], cases: Iterable[str]) -> None:
+    """End where something was asked for that no case is named."""
+    known = sorted(set(cases))
+    for wish in only:
+        if not any(is_wanted(case, (wish,)) for case in known):
+            parser.error(f"{wish} is none of {', '.join(known)}")
+
+
+def _measured(cases: Sequence[Case], asked: Asked) -> Iterator[Row]:
     rounds = Rounds(1 if asked.quick else ROUNDS, 60 * asked.minutes)
-    for case in cases:
+    for index, case in enumerate(cases):
         if rounds.time_is_up:
             print(f"{case.name}: not measured, the time is up", file=sys.stderr, flush=True)
             continue
+        rounds.begin(len(cases) - index)
         yield from case.rows(rounds)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.models import make
-from bench.rows import Asked
+from bench.rows import Asked, Rounds, Row
 
 _LLAMA: dict[str, Any] = {"family": "llama_large", "tie_word_embeddings": True, "num_key_value_heads": 8}
 
@@ -27,7 +28,7 @@ _FIELDS: dict[Shape, dict[str, Any]] = {
     Shape.SMALL: {"family": "llama", "layers": 10},
     Shape.ONE_B: _LLAMA | {"layers": 16, "head_dim": 64},
     Shape.THREE_B: _LLAMA | {"layers": 28, "head_dim": 128, "hidden_size": 3072, "num_attention_heads": 24},
-    Shape.EXPERTS: {"family": "mixtral", "layers": 10, "tie_word_embeddings": True},
+    Shape.EXPERTS: {"family": "mixtral", "layers": 16, "tie_word_embeddings": True},
 }
 QUICK_LAYERS = 4
 
@@ -47,3 +48,10 @@ def model_folder(asked: Asked, shape: Shape) -> Path:
         fields = {key: value for key, value in _FIELDS[shape].items() if key not in {"family", "layers"}}
         make(_FIELDS[shape]["family"], layers, torch.bfloat16, folder, **fields)
     return folder
+
+
+def on_model(
+    asked: Asked, shape: Shape, rows: Callable[[Path, Rounds], Iterator[Row]]
+) -> Callable[[Rounds], Iterator[Row]]:
+    """Measure rows on a model that is made only then: other cases do without it."""
+    return lambda rounds: rows(model_folder(asked, shape), rounds)

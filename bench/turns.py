@@ -22,7 +22,7 @@ from bench.client import ONE_TOKEN, Client, never
 from bench.plan_run import prompt_of
 from bench.plan_watch import resident
 from bench.rows import Aim, Asked, Case, Rounds, Row, Sample, run
-from bench.shapes import Shape, model_folder
+from bench.shapes import Shape, on_model
 from engine.commands import Generate, LoadModel
 from engine.events import TurnFinished, TurnStarted
 from engine.hf.backend import HFBackend
@@ -177,10 +177,8 @@ def _backend_unload(folder: Path) -> Unload:
 
 def cases(asked: Asked) -> Iterator[Case]:
     """Both."""
-    folder = model_folder(asked, Shape.ONE_B)
-    for part, rows in (("P11", turn_rows), ("P15", unload_rows)):
-        if not asked.only or part in asked.only:
-            yield Case(part, functools.partial(rows, folder))
+    yield Case("P11:turn", on_model(asked, Shape.ONE_B, turn_rows))
+    yield Case("P15:unload", on_model(asked, Shape.ONE_B, unload_rows))
 
 
 if __name__ == "__main__":

@@ -180,17 +180,17 @@ class Runner:
     def warm_up_as_before(
         self, token_ids: Sequence[int], decoder: StepDecoder, seconds: float, *, continues: bool
     ) -> torch.Tensor:
-        """Do the same for weights of which all this was found out before: compute the prompt once.
+        """Do the same for weights of which all this was found out before: compute one token.
 
         Args:
-            token_ids: of a prompt that the decoder computes in one step.
+            token_ids: harmless ones, of which the first is computed.
             decoder: found to compute what the model's own code does.
             seconds: one token's time.
             continues: the model goes on from a state in chunks.
         """
         self.decoder, self.continues = decoder, continues
         self.kv.drop()
-        logits = self.feed(token_ids)
+        logits = self.feed(token_ids[:1])
         if seconds > SLOW_STEP_SECONDS:  # unless the machine was busy then
             seconds = min(seconds, least_seconds(lambda: self.feed(token_ids[:1])))
         self._settle(seconds, token_ids)

@@ -57,8 +57,10 @@ def old_tokenizer(folder: Path, family: Family) -> TextTokenizer:
 def reply_ends(folder: Path, tokenizer: TextTokenizer) -> frozenset[int]:
     """Return the ids that end a reply of an old family, beside the end of text; none for any other model."""
     family = family_of(read_json(folder, "config.json"))
+    if family is None:
+        return frozenset()
     known = tokenizer.get_vocab()
-    return frozenset(known[text] for text in (family.speech.ends if family else ()) if text in known)
+    return frozenset(known[text] for text in family.speech.ends if text in known)
 
 
 def _core(folder: Path, config: JsonObject, family: Family) -> tuple[Tokenizer, dict[str, str]]:

@@ -26,6 +26,9 @@ class TextTokenizer(Protocol):
     def get_vocab(self) -> dict[str, int]:
         """Return every token's id."""
 
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
+        """Return the tokens of ids; None for one that a fast tokenizer has no token for."""
+
     def get_added_vocab(self) -> dict[str, int]:
         """Return the ids of tokens that are matched as whole strings."""
 

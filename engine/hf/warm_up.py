@@ -50,7 +50,7 @@ def _computed(
     quantization: Quantization,
 ) -> torch.Tensor:
     """Return the logits of a few tokens, computed as was found best before, or by trial."""
-    known = [token_id for token_id in sorted(set(tokenizer.get_vocab().values())) if token_id][:TOKENS]
+    known = known_ids(tokenizer)
     name = name_of(verdict, quantization, trial.kernels) if trial and trial.kernels else None
     before = way_before(name) if name else None
     decoder = trial.as_before(interleaved=before.interleaved) if trial and before else None
@@ -60,6 +60,14 @@ def _computed(
     if name and isinstance(runner.decoder, NativeDecoder):
         keep_way(name, Way(runner.decoder.interleaved, runner.pace.step_seconds, runner.continues))
     return logits
+
+
+def known_ids(tokenizer: TextTokenizer) -> list[int]:
+    """Return TOKENS ids that exist; all are asked for only where the first ones do not: there are many."""
+    first = list(range(1, TOKENS + 1))
+    if getattr(tokenizer, "is_fast", False) and None not in tokenizer.convert_ids_to_tokens(first):
+        return first
+    return [token_id for token_id in sorted(set(tokenizer.get_vocab().values())) if token_id][:TOKENS]
 
 
 def _require_sound(logits: torch.Tensor) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from bench import rows
-from bench.rows import Aim, Measured, Rounds, Sample, row_of
+from bench.rows import Aim, Measured, Rounds, Sample, is_wanted, require_known, row_of
 
 
 def test_a_speed_is_held_against_its_limit_and_its_peer_round_by_round() -> None:
@@ -63,3 +65,30 @@ def test_where_all_rounds_are_disturbed_there_still_are_as_many(monkeypatch: pyt
     numbers = iter(range(9))
     measured = with_neighbours(monkeypatch, *[0.5] * 8).of(lambda: next(numbers))
     assert measured == Measured([0, 1], 2)
+
+
+def test_a_case_that_others_disturb_leaves_time_for_those_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, *[31.0] * 20])
+    monkeypatch.setattr(rows, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    watched = with_neighbours(monkeypatch, *[0.5] * 8)
+    watched.begin(2)
+    numbers = iter(range(9))
+    assert watched.of(lambda: next(numbers)) == Measured([0, 1], 2)
+    assert next(numbers) == 2
+    assert not watched.time_is_up
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted"),
+    [((), True), (("P5",), True), (("P6", "P5:experts"), True), (("P5:nf4",), False), (("P",), False)],
+)
+def test_a_case_is_asked_for_by_its_name_or_its_part(only: tuple[str, ...], wanted: bool) -> None:
+    assert is_wanted("P5:experts", only) is wanted
+
+
+def test_a_wish_that_nothing_is_named_is_refused_with_all_names(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    require_known(parser, ("P5", "P6:plan"), ["P5:nf4", "P6:plan"])
+    with pytest.raises(SystemExit):
+        require_known(parser, ("P6:plan", "P5:moe"), ["P5:nf4", "P6:plan"])
+    assert "P5:moe is none of P5:nf4, P6:plan" in capsys.readouterr().err

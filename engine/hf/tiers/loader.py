@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
 import torch
 
-from engine.checkpoint import Verdict
+from engine.checkpoint import StoredTensor, Verdict
+from engine.hf.adapted import mapped_file, view_of
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel
 from engine.hf.tiers.disk import DiskTier
@@ -23,7 +25,8 @@ class CpuLoader:
     A context: leaving it ends what still reads.
 
     Attributes:
-        is_early: the model is built on what is being read; else on mapped files, to be bound afterwards.
+        is_early: the model is built on what is being read; else on files that transformers maps, to be
+            bound afterwards.
     """
 
     is_early = False
@@ -37,6 +40,7 @@ class CpuLoader:
             early.close()
             early = None
         self._slabs = early or Slabs(found.ram_tensors, is_scarce=is_scarce)
+        self._mapped: dict[Path, torch.Tensor] = {}
 
     @classmethod
     def of(
@@ -74,27 +78,39 @@ class CpuLoader:
         self._slabs.begin(progress)
 
     def state(self, verdict: Verdict) -> dict[str, torch.Tensor] | None:
-        """Views of what is being read, for transformers to build the model on; None where some is mapped."""
+        """Views for transformers to build the model on, of what is being read and of files that are cached.
+
+        None where something is neither, and transformers has to map it.
+        """
         if self._found.disk_paths or not verdict.config.dtype:
             return None
-        pairs = [(tensor, self._slabs.bytes_of(tensor)) for tensor in verdict.tensors]
-        views = {
-            tensor.name: torch.frombuffer(memory, dtype=TORCH_DTYPES[tensor.dtype]).view(tensor.shape)
-            for tensor, memory in pairs
-            if memory and tensor.dtype in TORCH_DTYPES
-        }
-        self.is_early = len(views) == len(pairs)
-        return views if self.is_early else None
+        self._mapped = {file: mapped_file(file) for file in sorted(self._slabs.mapped_files)}
+        views = {tensor.name: self._view(tensor) for tensor in verdict.tensors}
+        found = {name: view for name, view in views.items() if view is not None}
+        is_whole = len(found) == len(verdict.tensors)
+        self.is_early = is_whole and self._slabs.is_reading
+        return found if is_whole else None
+
+    def _view(self, tensor: StoredTensor) -> torch.Tensor | None:
+        if tensor.dtype not in TORCH_DTYPES:
+            return None
+        if tensor.file in self._mapped:
+            return view_of(tensor, self._mapped[tensor.file])
+        memory = self._slabs.bytes_of(tensor)
+        return (
+            torch.frombuffer(memory, dtype=TORCH_DTYPES[tensor.dtype]).view(tensor.shape) if memory else None
+        )
 
     def holds(self, model: CausalModel) -> bool:
         """Say whether all of a model is what was read: nothing was computed from bytes not there yet."""
-        return self._slabs.holds(lasting_tensors(model))
+        spans = [(whole.data_ptr(), whole.data_ptr() + whole.nbytes) for whole in self._mapped.values()]
+        return self._slabs.holds(lasting_tensors(model), spans)
 
     def settle(self, model: CausalModel, progress: Progress) -> DiskTier | None:
         """Wait for the bytes and bind the parameters.
 
         Args:
-            model: as transformers loaded it, everything mapped.
+            model: as transformers built it.
             progress: is told, and raises LoadCancelled.
 
         Returns:

@@ -52,6 +52,12 @@ class Slabs:
 
     A file that lies in the page cache is not read but used where it is mapped, unless RAM is scarce:
     mapped pages are the first that the kernel drops then, so that they are copied.
+
+    Attributes:
+        tensors: that rest in RAM.
+        is_scarce: other weights had to stay on the disk.
+        total_bytes: of all that is wanted.
+        mapped_files: that are not read.
     """
 
     def __init__(
@@ -80,7 +86,17 @@ class Slabs:
             for layout, is_cached in zip(layouts, cached, strict=True)
             if is_scarce or not is_cached
         ]
+        self.mapped_files = frozenset(
+            layout.extents[0].file
+            for layout, is_cached in zip(layouts, cached, strict=True)
+            if is_cached and not is_scarce
+        )
         self._mapped_bytes = self.total_bytes - sum(_wanted_bytes(slab) for slab in self._slabs)
+
+    @property
+    def is_reading(self) -> bool:
+        """Some of it is not used where it is mapped."""
+        return bool(self._slabs)
 
     @property
     def done_bytes(self) -> int:
@@ -121,6 +137,8 @@ class Slabs:
         from engine.hf.mapped import mapped_regions
         from engine.hf.tiers.images import place_of
 
+        if not self.is_reading:
+            return
         regions = mapped_regions()
         for tensor in _tensors(model):
             place = place_of(tensor, regions)
@@ -145,12 +163,13 @@ class Slabs:
                 return slab.memory[position : position + tensor.bytes]
         return None
 
-    def holds(self, tensors: Iterable[torch.Tensor]) -> bool:
-        """Say whether all tensors are views of what was read."""
+    def holds(self, tensors: Iterable[torch.Tensor], mapped: Iterable[tuple[int, int]] = ()) -> bool:
+        """Say whether all tensors are views of what was read, or lie between mapped (first, end)."""
         import torch
 
         starts = [torch.frombuffer(slab.memory, dtype=torch.uint8).data_ptr() for slab in self._slabs]
-        spans = [(start, start + len(slab.memory)) for start, slab in zip(starts, self._slabs, strict=True)]
+        read = ((start, start + len(slab.memory)) for start, slab in zip(starts, self._slabs, strict=True))
+        spans = [*mapped, *read]
         addresses = [tensor.data_ptr() for tensor in tensors]
         return all(any(start <= address < end for start, end in spans) for address in addresses)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,22 @@ def test_a_checkpoint_that_was_tried_is_computed_as_before(family: str, trials: 
     assert again.interleaved == decoder.interleaved
     assert len(trials) == 1
     assert second == first
+
+
+def test_a_second_load_computes_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_models.checkpoint("llama")
+    said(folder)
+    fed: list[int] = []
+    feed = NativeDecoder.feed
+
+    def counted(decoder: NativeDecoder, token_ids: Sequence[int], *rest: Any) -> torch.Tensor | None:
+        fed.append(len(token_ids))
+        return feed(decoder, token_ids, *rest)
+
+    monkeypatch.setattr(NativeDecoder, "feed", counted)
+    monkeypatch.setattr("engine.hf.decode.settle_threads", lambda _: None)
+    Talk(folder).backend.unload()
+    assert fed == [1]
 
 
 def test_what_the_kernels_do_not_serve_is_tried_each_time(trials: list[object]) -> None:

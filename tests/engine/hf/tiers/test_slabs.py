@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, modeling_utils
 
 from engine.checkpoint import inspect_folder
 from engine.commands import LoadModel
@@ -21,9 +23,10 @@ from engine.hf import backend as hf_backend
 from engine.hf.backend import HFBackend
 from engine.hf.dryrun import dry_run
 from engine.hf.tiers import slabs
-from engine.hf.tiers.direct import Read
+from engine.hf.tiers.direct import Extent, Read
 from engine.hf.tiers.in_place import InPlace, in_place
 from engine.hf.tiers.residency import PageCache
+from engine.hf.views import built
 from engine.plan import footprint_of, place
 from engine.values import LoadStage, ModelRef, Strategy, Tier
 from tests import tiny_models
@@ -80,6 +83,71 @@ def test_a_cached_model_is_used_where_it_is_mapped() -> None:
     weights = talk.inner.weights
     assert weights.mapped_bytes > 0.99 * weights.by_device["ram"]
     talk.backend.unload()
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_cached_model_is_mapped_once_and_built_on_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modeling_utils, "safe_open", None)
+    folder = tiny_models.checkpoint("llama")
+    talk = Talk(folder)
+    parameters(folder, talk)
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    assert len([line for line in maps if line.endswith(str(folder / "model.safetensors"))]) == 1
+    talk.backend.unload()
+    assert str(folder) not in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.usefixtures("warm")
+def test_cached_tensors_that_begin_at_odd_bytes_are_copied(tmp_path: Path) -> None:
+    folder = tiny_models.make("llama", tmp_path)
+    whole = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + length] + b" "
+    (folder / "model.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + whole[8 + length :]
+    )
+    assert all(tensor.start % 2 for tensor in inspect_folder(folder).tensors)
+    talk = Talk(folder)
+    parameters(folder, talk)
+    talk.backend.unload()
+
+
+def test_of_two_files_one_is_mapped_and_the_other_read_for_a_model_that_is_built_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sharded(tiny_models.make("llama", tmp_path))
+    builds: list[object] = []
+
+    def counted(*arguments: Any) -> Any:
+        builds.append(built(*arguments))
+        return builds[-1]
+
+    def is_first(_: PageCache, extents: Sequence[Extent]) -> bool:
+        return extents[0].file.name == "model-1.safetensors"
+
+    monkeypatch.setattr(PageCache, "holds", is_first)
+    monkeypatch.setattr("engine.hf.load.built", counted)
+    talk = Talk(folder)
+    weights = talk.inner.weights
+    assert len(builds) == 1
+    assert 0 < weights.mapped_bytes < weights.by_device["ram"]
+    stored = load_file(folder / "model-1.safetensors") | load_file(folder / "model-2.safetensors")
+    for name, parameter in talk.inner.runner._model.named_parameters():
+        assert torch.equal(parameter, stored[name]), name
+    talk.backend.unload()
+
+
+def sharded(folder: Path) -> Path:
+    """Cut a checkpoint's file in two."""
+    weights = load_file(folder / "model.safetensors")
+    names = sorted(weights)
+    files = {name: f"model-{1 + (at >= len(names) // 2)}.safetensors" for at, name in enumerate(names)}
+    for file in set(files.values()):
+        part = {name: weights[name] for name in names if files[name] == file}
+        save_file(part, folder / file, metadata={"format": "pt"})
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    return folder
 
 
 @pytest.mark.usefixtures("warm")
