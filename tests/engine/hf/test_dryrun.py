@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -111,6 +112,25 @@ def test_a_huge_model_is_built_without_memory_in_a_moment(tmp_path: Path) -> Non
     assert live.largest_real < 1 << 20
     assert [growth.bytes_per_token for growth in made.caches] == [2 * 8 * 128 * 2] * 126
     assert made.step_ops > 126 * 30
+
+
+def test_states_of_recurrent_mixers_are_passed_over_at_each_step(tmp_path: Path) -> None:
+    heads, width, state, layers = 16, 16, 128, 3
+    sizes: dict[str, Any] = {"mamba_n_heads": heads, "mamba_d_head": width, "mamba_d_ssm": heads * width}
+    folder = tiny_models.make("falcon_h1", tmp_path, mamba_d_state=state, num_hidden_layers=layers, **sizes)
+    made = dry_run(folder)
+    one = 4 * heads * width * state
+    assert 6 * layers * one <= made.step_bytes <= 30 * layers * one
+    assert made.prompt_bytes > 2 * made.step_bytes
+    attention_alone = blueprint("llama")
+    assert attention_alone.step_bytes < one
+
+
+def test_a_table_is_copied_whole_by_each_layer_and_then_looked_up_in_a_row(tmp_path: Path) -> None:
+    made = [dry_run(tiny_models.make("gptj", tmp_path / str(n), n_positions=n)) for n in (8192, 16384)]
+    added = 8192 * 4 * 4  # rows, of four float32 each
+    read_and_written = 2 * len(made[0].caches) * added
+    assert read_and_written <= made[1].step_bytes - made[0].step_bytes < 1.4 * read_and_written
 
 
 def test_the_footprint_of_a_huge_model_is_added_up_in_a_moment(tmp_path: Path) -> None:

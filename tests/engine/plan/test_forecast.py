@@ -59,6 +59,24 @@ def test_weights_in_ram_take_their_bytes_by_the_bandwidth_of_their_dtype() -> No
     )
 
 
+def test_states_that_are_passed_over_between_products_take_their_bytes_on_the_cpu() -> None:
+    plain = model(layers=10, dtype="bfloat16")
+    mixed = msgspec.structs.replace(plain, step_bytes=1_000_000_000)
+    told = limits(linear_bandwidth={"bfloat16": 10e9, "float32": 5e9})
+    longer = seconds(mixed, Tier.CPU, told=told) - seconds(plain, Tier.CPU, told=told)
+    assert longer == pytest.approx(IN_A_MODEL * 1e9 / 5e9)
+    assert seconds(mixed, Tier.GPU, told=told) == seconds(plain, Tier.GPU, told=told)
+
+
+def test_a_load_that_computes_long_blocks_for_its_first_prompts_takes_longer() -> None:
+    plain = model()
+    blocks = msgspec.structs.replace(plain, prompt_bytes=1 << 30)
+    loads = [
+        forecast_of(one, layers_of(one, Tier.CPU), WINDOW, limits()).load_seconds for one in (plain, blocks)
+    ]
+    assert loads[1] - loads[0] > 2 * (1 << 30) / limits().copy_bandwidth
+
+
 def test_a_tied_head_reads_the_embedding_whole() -> None:
     own, tied = model(outer_bytes=500 * MIB), model(outer_bytes=500 * MIB, tied=True)
     assert seconds(tied, Tier.CPU) == pytest.approx(seconds(own, Tier.CPU))

@@ -124,7 +124,8 @@ def test_a_layer_computes_the_same(kernels: Kernels, kind: str) -> None:
                 quant_type="nf4",
                 module=layer,
             ).to("cpu")
-        return layer.eval()(torch.linspace(-1, 1, 256).view(2, 128).to(torch.bfloat16))
+        result: torch.Tensor = layer.eval()(torch.linspace(-1, 1, 256).view(2, 128).to(torch.bfloat16))
+        return result
 
     with torch.inference_mode():
         own = output()
