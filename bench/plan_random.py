@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ CONTEXTS = (256, 512, 512, 1024, 1024, 2048)
 REPLY_TOKENS = 8
 MARGIN_TOKENS = 8
 TURNS_PER_PROCESS = 5
+FREEING_TRIES, FREEING_SECONDS = 20, 0.2
 _SHARES = (0.55, 1.2)
 _LAYERS = (2, 4)
 MB = 1_000_000
@@ -134,6 +136,12 @@ class Survivor:
                 self._group.limit(budget)
                 return self._client
         client = self._fresh()
+        for _ in range(FREEING_TRIES):  # the process before may still be giving its memory back
+            with contextlib.suppress(OSError):
+                self._group.limit(budget)
+                return client
+            self._group.empty()
+            time.sleep(FREEING_SECONDS)
         self._group.limit(budget)
         return client
 
