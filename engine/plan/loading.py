@@ -19,7 +19,7 @@ _TENSOR_OPS = 100
 _WARM_UP_STEPS = 7
 """Forwards of one or a few tokens before a model counts as loaded."""
 _WARM_UP_PROMPTS = 3
-"""Of those, as many as the ones of a few tokens take when they are not the first."""
+"""Prompts of a few tokens among them."""
 _SLOW_WARM_UP_STEPS = 1
 _SLOW_STEP_SECONDS = 0.1
 """The pages of such a model that were read ahead serve its first forward."""
