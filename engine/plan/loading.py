@@ -12,7 +12,7 @@ READ_AHEAD_SHARE = 0.6
 """Of the RAM that is free: larger files are not read as a whole before they are converted."""
 _FIXED_OPS = 130_000
 """Operations that take as long as the tokenizer, the classes and the skeleton."""
-_PACKING_OPS = 310_000
+_PACKING_OPS = 250_000
 """Likewise as bitsandbytes, which is imported then."""
 _TENSOR_OPS = 100
 """Likewise for each tensor that is put in its place."""
@@ -23,6 +23,8 @@ _WARM_UP_PROMPTS = 3
 _SLOW_WARM_UP_STEPS = 1
 _SLOW_STEP_SECONDS = 0.1
 """The pages of such a model that were read ahead serve its first forward."""
+_FROM_DISK_STEPS = 3
+"""Of one that is read for each token: a prompt that finds nothing read ahead takes two, a step the third."""
 _UNSHARED_STEP_SECONDS, _UNSHARED_STEPS = 0.03, 6
 """Forwards that show whether a faster one is faster yet by one thread."""
 _MEASURED_ITEMSIZE = 2
@@ -53,14 +55,14 @@ def load_seconds(
         + _stacking_seconds(footprint, layers, limits)
         + _packing_seconds(footprint, layers, limits)
         + _link_seconds(footprint, layers, limits)
-        + _warm_up_steps(step_seconds) * step_seconds
+        + _warm_up_steps(step_seconds, reads=_is_read_for_each_token(footprint, layers)) * step_seconds
         + _WARM_UP_PROMPTS * footprint.prompt_bytes / limits.copy_bandwidth
     )
 
 
-def _warm_up_steps(step_seconds: float) -> int:
+def _warm_up_steps(step_seconds: float, *, reads: bool) -> int:
     if step_seconds > _SLOW_STEP_SECONDS:
-        return _SLOW_WARM_UP_STEPS
+        return _FROM_DISK_STEPS if reads else _SLOW_WARM_UP_STEPS
     return _WARM_UP_STEPS + (_UNSHARED_STEPS if step_seconds < _UNSHARED_STEP_SECONDS else 0)
 
 
@@ -91,6 +93,11 @@ def _is_read_directly(footprint: Footprint, layers: Sequence[LayerPlacement]) ->
     tiers = {layer.tier for layer in layers}
     is_plain = footprint.quantization is Quantization.NONE or Tier.DISK in tiers
     return is_plain and footprint.is_in_place and tiers <= {Tier.CPU, Tier.DISK}
+
+
+def _is_read_for_each_token(footprint: Footprint, layers: Sequence[LayerPlacement]) -> bool:
+    """By our own tier, past the page cache."""
+    return _is_read_directly(footprint, layers) and any(layer.tier is Tier.DISK for layer in layers)
 
 
 def _stacking_seconds(footprint: Footprint, layers: Sequence[LayerPlacement], limits: MachineLimits) -> float:

@@ -163,7 +163,7 @@ def test_a_load_reads_only_what_rests_in_ram_past_the_page_cache() -> None:
     in_ram = sum(layer.bytes for layer in layers if layer.tier is Tier.CPU)
     on_disk = sum(layer.bytes for layer in layers) - in_ram
     load = forecast_of(footprint, layers, WINDOW, told).load_seconds
-    assert load == pytest.approx((in_ram + on_disk) / 1e9, rel=0.05)  # the disk's part by its warm-up
+    assert load == pytest.approx((in_ram + 3 * on_disk) / 1e9, rel=0.05)  # the disk's part by its warm-up
 
 
 def test_many_tensors_in_a_file_make_each_of_them_slower_to_open() -> None:
