@@ -203,15 +203,15 @@ class HFBackend:
         source = Source(verdict, self._own, reading)
         with self._packing(placement, verdict, progress):
             self._placed = placed = load_model(source, placement, self._offload_folder, progress)
-        self._stop_reading()
-        runner = Runner(placed.model, placed.device)
-        runner.pace.largest = placement.prefill_chunk
-        runner.kv.foresee(placement.context_window)
-        progress.begin(LoadStage.WARM_UP, verdict.weight_bytes)
-        trial = None
-        if placed.lies_in_ram:
-            trial = Trial(placed.model, self._kernels(verdict, progress))
-        warm_up(runner, tokenizer, trial, verdict, placement.quantization)
+            self._stop_reading()
+            runner = Runner(placed.model, placed.device)
+            runner.pace.largest = placement.prefill_chunk
+            runner.kv.foresee(placement.context_window)
+            progress.begin(LoadStage.WARM_UP, verdict.weight_bytes)
+            trial = None
+            if placed.lies_in_ram:
+                trial = Trial(placed.model, self._kernels(verdict, progress))
+            warm_up(runner, tokenizer, trial, verdict, placement.quantization)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)
         if placed.is_packed_anew:
@@ -242,7 +242,7 @@ class HFBackend:
     def _packing(
         self, placement: Placement, verdict: Verdict, progress: Progress
     ) -> AbstractContextManager[None]:
-        """What makes packing quick, where weights are packed."""
+        """What makes packing quick, and arranging at the first use, where weights are packed."""
         if placement.quantization is Quantization.NONE:
             return contextlib.nullcontext()
         kernels = self._kernels(verdict, progress)

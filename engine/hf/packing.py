@@ -6,6 +6,7 @@ kernel has to clear each time. Rows (int8) and blocks of 64 (nf4) do not depend 
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,11 @@ from engine.hf.native.library import FORMATS, NF4_BLOCK, Foreign, Kernels
 
 ROW_BLOCK = 1 << 19
 """Elements that are packed at once as int8: their temporaries stay in the caches."""
-_SAMPLE = (32, 64)
+ARRANGE = "_convert_weight_packed_for_cpu"
+"""What bitsandbytes calls at a layer's first use, where the processor multiplies bf16."""
+ARRANGED_ROWS = 32
+"""They are arranged together, and apart from all others."""
+_SAMPLE = (64, 64)
 
 
 @contextmanager
@@ -27,15 +32,21 @@ def quick_packing(kernels: Kernels | None) -> Iterator[None]:
         kernels: pack nf4, where they are as exact as bitsandbytes; None leaves nf4 alone.
     """
     from bitsandbytes import functional  # an engine that never packs does not load it
+    from bitsandbytes.nn import modules
 
     own_int8, own_4bit = functional.int8_vectorwise_quant, functional.quantize_4bit
+    own_arrange = getattr(modules, ARRANGE, None)
     functional.int8_vectorwise_quant = functools.partial(_pack_int8, own_int8)
-    if kernels is not None and _is_exact(kernels, own_4bit):
+    if kernels is not None and _is_exact(kernels, own_4bit, own_arrange):
         functional.quantize_4bit = functools.partial(_pack_4bit, own_4bit, kernels)
+        if own_arrange is not None:
+            setattr(modules, ARRANGE, functools.partial(_arranged, own_arrange, kernels))
     try:
         yield
     finally:
         functional.int8_vectorwise_quant, functional.quantize_4bit = own_int8, own_4bit
+        if own_arrange is not None:
+            setattr(modules, ARRANGE, own_arrange)
 
 
 def _pack_int8(
@@ -89,15 +100,48 @@ def _is_served(weights: torch.Tensor, options: dict[str, Foreign]) -> bool:
     return usual and right and not weights.numel() % NF4_BLOCK and bool(weights.sum().isfinite())
 
 
+def _arranged(
+    own: Callable[..., Foreign],
+    kernels: Kernels,
+    packed: torch.Tensor,
+    state: Foreign,
+    *options: Foreign,
+) -> tuple[torch.Tensor, Foreign]:
+    """Return packed nf4 as the CPU computes with it [rows, columns / 2], and its state, changed likewise.
+
+    What changes beside the bytes is told by bitsandbytes' way with the first rows.
+    """
+    rows, columns = state.shape if len(state.shape) == 2 else (0, 0)  # noqa: PLR2004 -- a matrix
+    whole = rows and not rows % ARRANGED_ROWS and not columns % state.blocksize
+    if options or state.nested or packed.dtype != torch.uint8 or not whole or not packed.is_contiguous():
+        result: tuple[torch.Tensor, Foreign] = own(packed, state, *options)
+        return result
+    told, scales = packed.reshape(rows, -1), state.absmax.reshape(rows, -1)
+    first = copy.copy(state)
+    first.shape = torch.Size((ARRANGED_ROWS, columns))
+    first.absmax = scales[:ARRANGED_ROWS].reshape(-1)
+    _, first = own(told[:ARRANGED_ROWS].reshape(-1, 1), first)
+    changed = vars(first) | {"shape": state.shape, "original_qshape": packed.shape}
+    state.__dict__.update(changed | {"absmax": scales.T.to(first.absmax.dtype).contiguous()})
+    return kernels.arrange_nf4(told), state
+
+
 @functools.cache
-def _is_exact(kernels: Kernels, own: Callable[..., Foreign]) -> bool:
+def _is_exact(
+    kernels: Kernels, own_4bit: Callable[..., Foreign], own_arrange: Callable[..., Foreign] | None
+) -> bool:
     """Compare the kernels with bitsandbytes on numbers of every size, a block of zeros among them."""
     weights = torch.linspace(-3, 3, _SAMPLE[0] * _SAMPLE[1]).sinh().view(_SAMPLE)
     weights[1] = 0
     for dtype in FORMATS:
         sample = weights.to(dtype)
-        packed, state = own(sample, quant_type="nf4")
-        ours, own_state = _pack_4bit(own, kernels, sample, quant_type="nf4")
-        if not (torch.equal(packed, ours) and torch.equal(state.absmax, own_state.absmax)):
+        packed, state = own_4bit(sample, quant_type="nf4")
+        ours, our_state = _pack_4bit(own_4bit, kernels, sample, quant_type="nf4")
+        if not (torch.equal(packed, ours) and torch.equal(state.absmax, our_state.absmax)):
             return False
-    return True
+    if own_arrange is None:
+        return True
+    packed, state = own_4bit(weights.to(torch.bfloat16), quant_type="nf4")
+    ours, our_state = _arranged(own_arrange, kernels, packed, copy.copy(state))
+    arranged, state = own_arrange(packed, state)
+    return torch.equal(arranged, ours) and torch.equal(state.absmax, our_state.absmax)

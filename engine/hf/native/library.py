@@ -133,6 +133,9 @@ _PACK_ARGUMENTS = (
 )
 
 
+_ARRANGE_ARGUMENTS = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int32)
+
+
 class Chunk(ctypes.Structure):
     """Attention of a chunk of new tokens in one layer; chunk.h says what the fields mean."""
 
@@ -174,6 +177,8 @@ class Kernels:
         self._read.restype = ctypes.c_float
         self._pack_nf4 = loaded.vramble_pack_nf4
         self._pack_nf4.argtypes = _PACK_ARGUMENTS
+        self._arrange_nf4 = loaded.vramble_arrange_nf4
+        self._arrange_nf4.argtypes = _ARRANGE_ARGUMENTS
         self.name = library.name
         self.packs_nf4 = bool(loaded.vramble_abilities() & PACKED_NF4)
         self.attends_to_chunks = bool(loaded.vramble_abilities() & FAST_CHUNKS)
@@ -232,6 +237,16 @@ class Kernels:
             largest.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return packed, largest
+
+    def arrange_nf4(self, packed: torch.Tensor) -> torch.Tensor:
+        """Return contiguous nf4 rows [rows, columns / 2] as bitsandbytes computes with them on CPUs.
+
+        Args:
+            packed: of a multiple of 32 rows.
+        """
+        arranged = torch.empty_like(packed)
+        self._arrange_nf4(packed.data_ptr(), *packed.shape, arranged.data_ptr(), torch.get_num_threads())
+        return arranged
 
     def read(self, tensor: torch.Tensor) -> None:
         """Read a contiguous tensor with all threads as fast as the memory gives it."""

@@ -118,6 +118,11 @@ void vramble_pack_nf4(
   else pack_nf4<float>(from, blocks, bounds, packed, largest, threads);
 }
 
+// Arranges rows of nf4, a multiple of 32, as bitsandbytes computes with them on CPUs.
+void vramble_arrange_nf4(const uint8_t* from, int64_t rows, int64_t width, uint8_t* to, int32_t threads) {
+  vramble::arrange_nf4(from, rows, width, to, threads);
+}
+
 // What this build can do: 1 = nf4 as bitsandbytes packs it for CPUs, 2 = attention of chunks faster than torch's.
 int vramble_abilities() {
   int found = 0;

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from bitsandbytes import functional, nn
+from bitsandbytes.nn import modules
 
 from engine.hf.native.library import FORMATS, Kernels
-from engine.hf.packing import ROW_BLOCK, quick_packing
+from engine.hf.packing import ARRANGE, ROW_BLOCK, quick_packing
 
 DTYPES = list(FORMATS)
 SHAPES = [(96, 128), (37, 64), (ROW_BLOCK // 512 + 3, 1024)]
@@ -103,6 +106,30 @@ def test_bitsandbytes_is_as_it_was_afterwards_even_behind_an_error(kernels: Kern
     with pytest.raises(KeyError), quick_packing(kernels):
         raise KeyError
     assert (functional.int8_vectorwise_quant, functional.quantize_4bit) == before
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (96, 128), (1056, 1024), (64, 192)], ids=str)
+def test_packed_weights_are_arranged_alike(kernels: Kernels, shape: tuple[int, int]) -> None:
+    weights = _weights(shape, torch.bfloat16)
+
+    def arranged() -> tuple[torch.Tensor, dict[str, Any]]:
+        packed, state = functional.quantize_4bit(weights, quant_type="nf4")
+        arrange = getattr(modules, ARRANGE)
+        bytes_of, changed = arrange(packed, state)
+        assert changed is state
+        return bytes_of, vars(state)
+
+    own, own_state = arranged()
+    with quick_packing(kernels):
+        assert getattr(modules, ARRANGE) is not functional._convert_weight_packed_for_cpu
+        ours, state = arranged()
+    assert torch.equal(ours, own)
+    assert state.keys() == own_state.keys()
+    for name, value in own_state.items():
+        told = state[name]
+        same = torch.equal(told, value) if isinstance(value, torch.Tensor) else told == value
+        assert same, name
+    assert state["absmax"].is_contiguous()
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
