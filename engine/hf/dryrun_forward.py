@@ -229,7 +229,7 @@ class Rehearsal:
 
     def _counted(self, tokens: int) -> tuple[int, int]:
         """Count operations and bytes of some tokens, those of the layers left out as of their like."""
-        tally = Tally(self._weights)
+        tally = Tally(self._weights, follows_bytes=True)
         before, by_layer = (0, 0), dict.fromkeys(range(len(self._layers)), (0, 0))
 
         def start(*_: object) -> None:

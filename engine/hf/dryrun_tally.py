@@ -87,11 +87,12 @@ class Tally(TorchDispatchMode):
         unread: addresses of storages that no operation has read yet.
     """
 
-    def __init__(self, weights: Iterable[torch.Tensor]) -> None:
+    def __init__(self, weights: Iterable[torch.Tensor], *, follows_bytes: bool = False) -> None:
         """Start with nothing alive.
 
         Args:
             weights: what is not counted.
+            follows_bytes: count `moved`, which takes time.
         """
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self.peak = 0
@@ -99,6 +100,7 @@ class Tally(TorchDispatchMode):
         self.credit = 0
         self.ops = 0
         self.moved = 0
+        self._follows_bytes = follows_bytes
         self.unread: set[int] = set()
         self._alive = 0
         self._known: dict[int, object] = {address(tensor): None for tensor in weights}
@@ -130,7 +132,8 @@ class Tally(TorchDispatchMode):
         if is_new or func._schema.is_mutable:
             self.ops += CONVOLUTION_OPS if func is _CONVOLUTION else 1
             read = () if func in _GATHERING else (args, kwargs)
-            self.moved += sum(self._moved(tensor) for tensor in tensors_in((read, made)))
+            if self._follows_bytes:
+                self.moved += sum(self._moved(tensor) for tensor in tensors_in((read, made)))
         self._note(0, 0)
         return made
 
