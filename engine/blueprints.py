@@ -71,6 +71,7 @@ class Blueprint(Value, frozen=True, kw_only=True):
         caches: one per layer that keeps something.
         peaks: of several chunks and lengths, ascending.
         step_ops: operations that one decode step dispatches, views not counted; 0 where none was followed.
+        step_convolutions: among them.
         step_bytes: of large tensors that these read and write, weights and attention not counted.
         prompt_bytes: likewise, of a prompt of a few tokens: recurrent mixers fill a whole block for them.
     """
@@ -83,5 +84,6 @@ class Blueprint(Value, frozen=True, kw_only=True):
     caches: tuple[CacheGrowth, ...] = ()
     peaks: tuple[ActivationPeak, ...] = ()
     step_ops: int = 0
+    step_convolutions: int = 0
     step_bytes: int = 0
     prompt_bytes: int = 0

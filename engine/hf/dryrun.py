@@ -66,6 +66,7 @@ def dry_run(folder: Path) -> Blueprint:
         caches=seen.caches,
         peaks=seen.peaks,
         step_ops=seen.step_ops,
+        step_convolutions=seen.step_convolutions,
         step_bytes=seen.step_bytes,
         prompt_bytes=seen.prompt_bytes,
     )

@@ -23,7 +23,7 @@ from engine.hf.dryrun_cache import (
     stretches,
 )
 from engine.hf.dryrun_layers import enough_layers, kinds_of, shortened
-from engine.hf.dryrun_tally import NoDevice, Tally, address
+from engine.hf.dryrun_tally import NoDevice, Tally, Work, address
 from engine.hf.protocols import CausalModel
 
 META = torch.device("meta")
@@ -42,6 +42,7 @@ class Seen(NamedTuple):
         caches: one per layer that keeps something.
         peaks: ascending.
         step_ops: operations of one decode step.
+        step_convolutions: among them.
         step_bytes: of large tensors beside weights that they read and write.
         prompt_bytes: likewise, of a prompt of a few tokens.
     """
@@ -49,6 +50,7 @@ class Seen(NamedTuple):
     caches: tuple[CacheGrowth, ...] = ()
     peaks: tuple[ActivationPeak, ...] = ()
     step_ops: int = 0
+    step_convolutions: int = 0
     step_bytes: int = 0
     prompt_bytes: int = 0
 
@@ -130,7 +132,7 @@ class Rehearsal:
         self._runner.kv.drop()
         with Tally(self._weights) as tally:
             self._runner.feed([0] * tokens)
-        return int(tally.ops)
+        return int(tally.work.ops)
 
     def _caches(self) -> tuple[CacheGrowth, ...]:
         known = [(index, alike) for index, alike in enumerate(self._alike) if alike < len(self._growths)]
@@ -221,23 +223,23 @@ class Rehearsal:
             count * after[index] for index, count in self._missing.items() if index < len(after)
         )
 
-    def _step(self) -> tuple[int, int, int]:
-        """Count one decode step's operations and bytes, and the bytes of the few tokens before it."""
+    def _step(self) -> tuple[int, int, int, int]:
+        """Count what one decode step does, and the bytes of the few tokens before it."""
         self._runner.kv.drop()
-        _, prompt_bytes = self._counted(_FEW)
-        return *self._counted(1), prompt_bytes
+        prompt = self._counted(_FEW)
+        return *self._counted(1), prompt.bytes
 
-    def _counted(self, tokens: int) -> tuple[int, int]:
-        """Count operations and bytes of some tokens, those of the layers left out as of their like."""
+    def _counted(self, tokens: int) -> Work:
+        """Count the work of some tokens; layers left out do what their like do."""
         tally = Tally(self._weights, follows_bytes=True)
-        before, by_layer = (0, 0), dict.fromkeys(range(len(self._layers)), (0, 0))
+        before, by_layer = Work(), dict.fromkeys(range(len(self._layers)), Work())
 
         def start(*_: object) -> None:
             nonlocal before
-            before = tally.ops, tally.moved
+            before = tally.work
 
         def end(index: int) -> None:
-            by_layer[index] = tally.ops - before[0], tally.moved - before[1]
+            by_layer[index] = tally.work.plus(before, -1)
 
         with ExitStack() as hooks:
             for index, layer in enumerate(self._layers):
@@ -246,9 +248,10 @@ class Rehearsal:
                 hooks.callback(ended.remove)
             with tally:
                 self._runner.feed([0] * tokens)
-        missing = [(count, *by_layer[index]) for index, count in self._missing.items() if index in by_layer]
-        ops = tally.ops + sum(count * each for count, each, _ in missing)
-        return ops, tally.moved + sum(count * each for count, _, each in missing)
+        whole = tally.work
+        for index, count in self._missing.items():
+            whole = whole.plus(by_layer.get(index, Work()), count)
+        return whole
 
 
 def _powers(shortest: int, farthest: int) -> Iterator[int]:

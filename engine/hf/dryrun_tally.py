@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -28,8 +28,6 @@ _GATHERING = (
 )
 """They read no more than they write."""
 _CONVOLUTION = torch.ops.aten.convolution.default
-CONVOLUTION_OPS = 40
-"""As long as so many others takes one of a few tokens on the CPU: its weights are arranged each time."""
 _COPIES = (torch.ops.aten.copy_.default, torch.ops.aten.fill_.Scalar, torch.ops.aten.zero_.default)
 """They write their first argument without reading it."""
 
@@ -75,6 +73,24 @@ class NoDevice(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Work(NamedTuple):
+    """What operations came to.
+
+    Attributes:
+        ops: those that computed something; views are none.
+        convolutions: among them.
+        bytes: of large tensors, weights not among them, that they read and wrote; attention not counted.
+    """
+
+    ops: int = 0
+    convolutions: int = 0
+    bytes: int = 0
+
+    def plus(self, other: Work, times: int = 1) -> Work:
+        """This and the other one so many times."""
+        return Work(*(own + times * more for own, more in zip(self, other, strict=True)))
+
+
 class Tally(TorchDispatchMode):
     """Follows every storage from its birth to its end.
 
@@ -82,8 +98,7 @@ class Tally(TorchDispatchMode):
         peak: the most bytes alive at once where the CPU computes, less `credit`.
         gpu_peak: the same where a GPU does.
         credit: bytes that are counted elsewhere, as they are now.
-        ops: operations that computed something; views are none.
-        moved: bytes of large tensors, weights not among them, that operations read and wrote; attention not.
+        work: what all operations came to; bytes only where they are followed.
         unread: addresses of storages that no operation has read yet.
     """
 
@@ -92,14 +107,13 @@ class Tally(TorchDispatchMode):
 
         Args:
             weights: what is not counted.
-            follows_bytes: count `moved`, which takes time.
+            follows_bytes: count them, which takes time.
         """
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self.peak = 0
         self.gpu_peak = 0
         self.credit = 0
-        self.ops = 0
-        self.moved = 0
+        self.work = Work()
         self._follows_bytes = follows_bytes
         self.unread: set[int] = set()
         self._alive = 0
@@ -130,10 +144,9 @@ class Tally(TorchDispatchMode):
         made = func(*args, **kwargs)
         is_new = sum(self._follow(tensor) for tensor in tensors_in(made)) > 0
         if is_new or func._schema.is_mutable:
-            self.ops += CONVOLUTION_OPS if func is _CONVOLUTION else 1
             read = () if func in _GATHERING else (args, kwargs)
-            if self._follows_bytes:
-                self.moved += sum(self._moved(tensor) for tensor in tensors_in((read, made)))
+            moved = sum(map(self._moved, tensors_in((read, made)))) if self._follows_bytes else 0
+            self.work = self.work.plus(Work(1, int(func is _CONVOLUTION), moved))
         self._note(0, 0)
         return made
 
@@ -168,7 +181,7 @@ class Tally(TorchDispatchMode):
 
     def _attend(self, call: Attention) -> torch.Tensor:
         """Make attention's result as the kernels do, without the scores that the meta device would make."""
-        self.ops += 1
+        self.work = self.work.plus(Work(ops=1))
         self.unread -= {address(tensor) for tensor in (call.query, call.key, call.value)}
         made = call.result()
         self._follow(made)

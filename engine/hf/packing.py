@@ -66,16 +66,23 @@ def _pack_int8(
 
 
 def _pack_4bit(
-    own: Callable[..., Foreign], kernels: Kernels, weights: torch.Tensor, **options: Foreign
+    own: Callable[..., tuple[torch.Tensor, Foreign]],
+    kernels: Kernels,
+    weights: torch.Tensor,
+    **options: Foreign,
 ) -> tuple[torch.Tensor, Foreign]:
-    """Return weights as nf4 [bytes, 1], and what bitsandbytes unpacks them with."""
+    """Return weights as nf4 [bytes, 1], and what bitsandbytes unpacks them with.
+
+    Damaged ones keep the marks that bitsandbytes leaves of them.
+    """
     if not _is_served(weights, options):
-        result: tuple[torch.Tensor, Foreign] = own(weights, **options)
-        return result
+        return own(weights, **options)
     from bitsandbytes.functional import QuantState, get_4bit_type
 
     code = get_4bit_type("nf4", device="cpu")
     packed, largest = kernels.pack_nf4(weights, (code[:-1] + code[1:]) / 2)
+    if not largest.isfinite().all():
+        return own(weights, **options)
     state = QuantState(
         absmax=largest,
         shape=weights.shape,
@@ -88,7 +95,7 @@ def _pack_4bit(
 
 
 def _is_served(weights: torch.Tensor, options: dict[str, Foreign]) -> bool:
-    """Whether the kernels pack such weights: damaged ones keep the marks that bitsandbytes leaves of them."""
+    """Whether the kernels pack such weights."""
     usual = (
         options.get("quant_type") == "nf4"
         and options.get("blocksize") in {None, NF4_BLOCK}
@@ -97,7 +104,7 @@ def _is_served(weights: torch.Tensor, options: dict[str, Foreign]) -> bool:
         and options.get("absmax") is options.get("out") is None
     )
     right = weights.device.type == "cpu" and weights.dtype in FORMATS and weights.is_contiguous()
-    return usual and right and not weights.numel() % NF4_BLOCK and bool(weights.sum().isfinite())
+    return usual and right and not weights.numel() % NF4_BLOCK
 
 
 def _arranged(

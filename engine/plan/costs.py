@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import Enum, auto
-from typing import NamedTuple
 
 from engine.checkpoint.attention import EAGER_FAMILIES, FULL
 from engine.heap import LARGEST_REUSED_BYTES
+from engine.plan.cost import Cost, Way
 from engine.plan.footprint import Footprint
 from engine.plan.module import Module
 from engine.plan.modules import is_head
@@ -43,6 +42,8 @@ _HALF = 2
 _FLOAT_BYTES = 4
 _EAGER_OPS = 35
 """Operations that take as long as what two products of 16 bit prepare for each new length of the cache."""
+_CONVOLUTION_OPS = 40
+"""As long as so many others takes one of a few tokens: its weights are arranged each time."""
 _EXPERT_OPS = 2
 """Products per expert on the CPU, those included that no token chose."""
 _EVICTING_SHARE = 0.75
@@ -72,33 +73,6 @@ _GPU_COPY_SECONDS = 5e-5
 _DTYPES = {2: "bfloat16", 4: "float32"}
 
 
-class Way(Enum):
-    """What computes a step."""
-
-    GENERAL = auto()
-    SINGLE_LAYERS = auto()
-    WHOLE_STEP = auto()
-
-
-class Cost(NamedTuple):
-    """Seconds that one module takes of one step, by what they go to."""
-
-    weights: float = 0.0
-    cache: float = 0.0
-    dispatch: float = 0.0
-    link: float = 0.0
-    disk: float = 0.0
-
-    @property
-    def working(self) -> float:
-        """All of it but reading the disk, which may go on meanwhile."""
-        return self.weights + self.cache + self.dispatch + self.link
-
-    def times(self, factor: float) -> Cost:
-        """All of it, longer by a factor."""
-        return Cost(*(factor * seconds for seconds in self))
-
-
 class ModuleCosts:
     """One footprint's modules on one machine, with the executors of today.
 
@@ -126,6 +100,7 @@ class ModuleCosts:
         self._has_wide_keys = config.model_type in _WIDE_KEY_FAMILIES
         layers = sum(module.layer is not None for module in footprint.modules)
         self._layer_ops = footprint.step_ops / max(1, layers) or _USUAL_LAYER_OPS
+        self._layer_convolutions = footprint.step_convolutions / max(1, layers)
         self._layer_bytes = footprint.step_bytes / max(1, layers)
         self._alike = {module.name: _likeness(footprint, module) for module in footprint.modules}
         self._known: dict[tuple[object, ...], Cost] = {}
@@ -269,7 +244,7 @@ class ModuleCosts:
             return 1
         has_experts = module.active_share < _EXPERT_SHARE
         experts = _EXPERT_OPS * self._footprint.config.experts if has_experts else 0
-        return self._layer_ops + experts + self._prepared_ops
+        return self._layer_ops + experts + self._prepared_ops + _CONVOLUTION_OPS * self._layer_convolutions
 
     @property
     def _prepared_ops(self) -> float:

@@ -39,6 +39,7 @@ class Footprint(Value, frozen=True, kw_only=True):
         caches: what each layer's cache takes, in order.
         peaks: activations from a dry run, ascending; empty takes the closed form.
         step_ops: operations that one decode step dispatches; 0 where no dry run counted them.
+        step_convolutions: among them.
         step_bytes: of large tensors that these read and write, weights and attention not counted.
         prompt_bytes: likewise, of a prompt of a few tokens.
         converted_bytes: of the weights, those that are stored in another dtype.
@@ -56,6 +57,7 @@ class Footprint(Value, frozen=True, kw_only=True):
     caches: tuple[CacheGrowth, ...] = ()
     peaks: tuple[ActivationPeak, ...] = ()
     step_ops: int = 0
+    step_convolutions: int = 0
     step_bytes: int = 0
     prompt_bytes: int = 0
     converted_bytes: int = 0
@@ -161,6 +163,7 @@ def footprint_of(
         caches=_caches(config, blueprint, itemsize),
         peaks=blueprint.peaks if blueprint else (),
         step_ops=blueprint.step_ops if blueprint else 0,
+        step_convolutions=blueprint.step_convolutions if blueprint else 0,
         step_bytes=blueprint.step_bytes if blueprint else 0,
         prompt_bytes=blueprint.prompt_bytes if blueprint else 0,
         converted_bytes=converted_bytes(verdict.tensors, config, itemsize),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.plan.costs import Cost, ModuleCosts, Way
+from engine.plan.cost import Cost, Way
+from engine.plan.costs import ModuleCosts
 from engine.plan.footprint import Footprint
 from engine.plan.loading import load_seconds
 from engine.values import Forecast, LayerPlacement, MachineLimits, Tier

@@ -19,7 +19,7 @@ from engine.errors import CheckpointError, EngineError
 from engine.offload import parent_folder
 from engine.values import BudgetRequest
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever dry runs learn to say something else."""
 LONGEST = 64 << 20
 """Bytes; a blueprint of ten thousand tensors takes about one MiB."""

@@ -223,11 +223,12 @@ class Kernels:
         """Pack contiguous weights as nf4.
 
         Args:
-            weights: finite, of a type in FORMATS; a multiple of 64 of them.
+            weights: of a type in FORMATS; a multiple of 64 of them.
             bounds: the 15 midpoints between the values, ascending, float32.
 
         Returns:
-            Two to a byte [elements / 2], and the largest magnitude of each 64 [elements / 64].
+            Two to a byte [elements / 2], and the largest magnitude of each 64 [elements / 64]: NaN where one
+            of them is not finite.
         """
         blocks = weights.numel() // NF4_BLOCK
         packed = torch.empty(blocks * NF4_BLOCK // 2, dtype=torch.uint8)

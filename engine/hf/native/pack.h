@@ -9,18 +9,22 @@ namespace vramble {
 constexpr int kPackBlock = 64, kBounds = 15;
 
 // The same steps in the same order as bitsandbytes takes on a CPU, so that every bit is the same.
-// `bounds`: ascending midpoints between the 16 values; a number on a bound takes the lower value.
+// `bounds`: ascending midpoints between the 16 values; a number on a bound takes the lower value. What is not
+// finite makes the block's largest number NaN.
 template <class T>
 inline void pack_nf4_block(const T* from, const float* bounds, uint8_t* packed, float* largest) {
   constexpr int parts = kPackBlock / kLanes;
   Vec x[parts];
-  float most = 0;
+  float most = 0, damage = 0;
   for (int part = 0; part < parts; ++part) {
     x[part] = load(from + part * kLanes);
     const Vec size = x[part] < 0 ? -x[part] : x[part];
-    for (int lane = 0; lane < kLanes; ++lane) most = size[lane] > most ? size[lane] : most;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      most = size[lane] > most ? size[lane] : most;
+      damage += size[lane] - size[lane];
+    }
   }
-  *largest = most;
+  *largest = most + damage;
   const Vec scale = splat(1.0f / (most > 1e-38f ? most : 1e-38f));
   uint8_t chosen[kPackBlock];
   for (int part = 0; part < parts; ++part) {

@@ -122,6 +122,7 @@ def test_states_of_recurrent_mixers_are_passed_over_at_each_step(tmp_path: Path)
     one = 4 * heads * width * state
     assert 6 * layers * one <= made.step_bytes <= 30 * layers * one
     assert made.prompt_bytes > 2 * made.step_bytes
+    assert made.step_convolutions == layers
     attention_alone = blueprint("llama")
     assert attention_alone.step_bytes < one
 

@@ -49,6 +49,8 @@ def test_a_vocabulary_with_gaps_is_asked_for(is_fast: bool) -> None:
 def test_a_load_asks_for_no_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny_models.checkpoint("llama")
     tokenizer = type(Talk(folder).inner.tokenizer)
-    monkeypatch.setattr(tokenizer, "get_vocab", None)
+    asked: list[object] = []
+    monkeypatch.setattr(tokenizer, "get_vocab", asked.append)
     backend: HFBackend = Talk(folder).backend
     backend.unload()
+    assert not asked

@@ -68,6 +68,14 @@ def test_states_that_are_passed_over_between_products_take_their_bytes_on_the_cp
     assert seconds(mixed, Tier.GPU, told=told) == seconds(plain, Tier.GPU, told=told)
 
 
+def test_a_convolution_takes_the_cpu_longer_than_other_operations_and_a_gpu_no_longer() -> None:
+    plain = msgspec.structs.replace(model(layers=10), step_ops=400)
+    mixed = msgspec.structs.replace(plain, step_convolutions=10)
+    told = limits(op_seconds=1e-5)
+    assert seconds(mixed, Tier.CPU, told=told) > seconds(plain, Tier.CPU, told=told) + 50e-5
+    assert seconds(mixed, Tier.GPU, told=told) == seconds(plain, Tier.GPU, told=told)
+
+
 def test_a_load_that_computes_long_blocks_for_its_first_prompts_takes_longer() -> None:
     plain = model()
     blocks = msgspec.structs.replace(plain, prompt_bytes=1 << 30)
