@@ -17,6 +17,7 @@ from engine.hf.native.chunks import attended
 from engine.hf.native.library import FORMATS, Kernels
 from engine.hf.native.linears import NativeLinear
 from engine.hf.native.matrix import matrix_of
+from engine.hf.native.products import is_served, multiplied
 
 LONGEST_WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.05
@@ -64,14 +65,12 @@ def trusted(library: Path) -> Kernels | Missing:
     except (OSError, AttributeError):
         return Missing.BUILD
     right = all(_multiplies(found, dtype) and _attends(found, dtype) for dtype in FORMATS)
-    return found if right else Missing.TRUST
+    return found if right and _multiplies_chunks(found) else Missing.TRUST
 
 
 @torch.inference_mode()
 def _multiplies(found: Kernels, dtype: torch.dtype) -> bool:
-    layer = nn.Linear(83, 37, device="meta").to_empty(device="cpu").to(dtype)
-    for parameter in layer.parameters():
-        parameter.copy_(_waves(*parameter.shape))
+    layer = _layer(83, 37, dtype)
     x = torch.linspace(-1, 1, 3 * 83).view(3, 83).to(dtype)
     matrix = matrix_of(layer, found)
     if matrix is None:
@@ -87,6 +86,22 @@ def _attends(found: Kernels, dtype: torch.dtype) -> bool:
     ours = attended(found, (query, key, value), mask, 0.5)
     own = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.5, enable_gqa=True)
     return _are_close(ours, own.transpose(1, 2))
+
+
+@torch.inference_mode()
+def _multiplies_chunks(found: Kernels) -> bool:
+    layer = _layer(608, 37, torch.bfloat16)
+    if not is_served(layer, found):
+        return True
+    x = torch.linspace(-1, 1, 13 * 608).view(13, 608).to(torch.bfloat16)
+    return _are_close(multiplied(found, layer, x), layer(x))
+
+
+def _layer(columns: int, rows: int, dtype: torch.dtype) -> nn.Linear:
+    layer = nn.Linear(columns, rows, device="meta").to_empty(device="cpu").to(dtype)
+    for parameter in layer.parameters():
+        parameter.copy_(_waves(*parameter.shape))
+    return layer
 
 
 def _waves(*shape: int) -> torch.Tensor:

@@ -20,6 +20,9 @@ MAX_TOKENS = 8
 LANES = 16
 PACKED_NF4 = 1
 FAST_CHUNKS = 2
+FAST_PRODUCTS = 4
+MOST_PRODUCT_TOKENS = 48
+"""From about here on oneDNN is as fast, and faster with more."""
 
 
 class Format(IntEnum):
@@ -147,6 +150,18 @@ class Chunk(ctypes.Structure):
     )
 
 
+class Product(ctypes.Structure):
+    """A bf16 matrix times some dozens of tokens; product.h says what the fields mean."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("rows", "columns", "tokens", "threads")),
+        *((name, ctypes.c_void_p) for name in ("weights", "bias", "input", "output")),
+    )
+
+
+_STRUCTURES = (Operation, Room, Step, Chunk, Product)
+
+
 class Kernels:
     """The compiled kernels; one thread at a time.
 
@@ -154,6 +169,7 @@ class Kernels:
         name: stands for their source, compiler and processor.
         packs_nf4: computes with nf4 weights as bitsandbytes packs them for CPUs.
         attends_to_chunks: faster than torch; with AVX2 alone it is five times slower.
+        multiplies_chunks: has products of bf16 weights with some dozens of tokens.
     """
 
     def __init__(self, library: Path) -> None:
@@ -164,14 +180,17 @@ class Kernels:
             AttributeError: it is not ours, or of another version.
         """
         loaded = ctypes.CDLL(str(library))
-        sizes = [loaded.vramble_sizes(which) for which in range(4)]
-        if sizes != [ctypes.sizeof(structure) for structure in (Operation, Room, Step, Chunk)]:
+        sizes = [loaded.vramble_sizes(which) for which in range(len(_STRUCTURES))]
+        if sizes != list(map(ctypes.sizeof, _STRUCTURES)):
             raise OSError(f"{library} was built from other structures: {sizes}")
         self._run = loaded.vramble_run
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]
         self._attend = loaded.vramble_attend
         self._attend.argtypes = [ctypes.c_void_p]
         self._attend.restype = None
+        self._multiply = loaded.vramble_multiply
+        self._multiply.argtypes = [ctypes.c_void_p]
+        self._multiply.restype = None
         self._read = loaded.vramble_read
         self._read.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32]
         self._read.restype = ctypes.c_float
@@ -181,6 +200,7 @@ class Kernels:
         self._arrange_nf4.argtypes = _ARRANGE_ARGUMENTS
         self.name = library.name
         self.packs_nf4 = bool(loaded.vramble_abilities() & PACKED_NF4)
+        self.multiplies_chunks = bool(loaded.vramble_abilities() & FAST_PRODUCTS)
         self.attends_to_chunks = bool(loaded.vramble_abilities() & FAST_CHUNKS)
         self._cancelled = ctypes.c_int32(0)
         self._ids = (ctypes.c_int32 * MAX_TOKENS)()
@@ -211,6 +231,11 @@ class Kernels:
         """Attend for a chunk of new tokens; all pointers in it must live."""
         chunk.threads = torch.get_num_threads()
         self._attend(ctypes.byref(chunk))
+
+    def multiply(self, product: Product) -> None:
+        """Multiply a matrix with a chunk; all pointers in it must live, columns come in multiples of 32."""
+        product.threads = torch.get_num_threads()
+        self._multiply(ctypes.byref(product))
 
     def cancel(self, *, wanted: bool = True) -> None:
         """Stop the run under way before its next operation, or (wanted=False) allow runs again.

@@ -10,6 +10,7 @@
 #include "chunk.h"
 #include "linear.h"
 #include "pack.h"
+#include "product.h"
 #include "small.h"
 
 namespace vramble {
@@ -89,6 +90,9 @@ void vramble_attend(const vramble::Chunk* chunk) {
   else vramble::attend_chunk<float>(*chunk);
 }
 
+// Multiplies a bf16 matrix with some dozens of tokens; only where the abilities name it.
+void vramble_multiply(const vramble::Product* product) { vramble::multiply(*product); }
+
 // Reads `bytes` with all threads the way the kernels do; the result only keeps the compiler honest.
 float vramble_read(const void* from, int64_t bytes, int32_t threads) {
   const int64_t piece = 1 << 18, pieces = bytes / piece;
@@ -123,11 +127,12 @@ void vramble_arrange_nf4(const uint8_t* from, int64_t rows, int64_t width, uint8
   vramble::arrange_nf4(from, rows, width, to, threads);
 }
 
-// What this build can do: 1 = nf4 as bitsandbytes packs it for CPUs, 2 = attention of chunks faster than torch's.
+// What this build can do: 1 = nf4 as bitsandbytes packs it for CPUs, 2 = attention of chunks faster than torch's,
+// 4 = products of some dozens of tokens.
 int vramble_abilities() {
   int found = 0;
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
-  found |= 1;
+  found |= 1 | 4;
 #endif
 #if defined(__AVX512F__)
   found |= 2;
@@ -141,7 +146,8 @@ int vramble_sizes(int32_t which) {
     case 0: return sizeof(vramble::Operation);
     case 1: return sizeof(vramble::Cache);
     case 2: return sizeof(vramble::Step);
-    default: return sizeof(vramble::Chunk);
+    case 3: return sizeof(vramble::Chunk);
+    default: return sizeof(vramble::Product);
   }
 }
 }

@@ -19,6 +19,7 @@ from engine.hf.native.layers import Untranslatable
 from engine.hf.native.library import Foreign, Kernels
 from engine.hf.native.linears import NativeAttention, NativeLinears, use_attention, use_own_attention
 from engine.hf.native.matrix import has_quantized
+from engine.hf.native.products import use_products
 from engine.hf.packed_attention import single_step_attention
 from engine.hf.ways import TIMED_SECONDS, Sample, least_seconds
 
@@ -76,6 +77,7 @@ class Trial:
             self.notes = (LAYERS if _use_layers(self._model, self._kernels, own, again) else TORCH,)
         else:
             use_attention(self._model, ChunkAttention(self._kernels))
+        use_products(self._model, self._kernels)
         return decoder
 
     def as_before(self, *, interleaved: bool) -> NativeDecoder | None:
@@ -87,6 +89,7 @@ class Trial:
         except (Untranslatable, AttributeError, TypeError):
             return None
         use_attention(self._model, ChunkAttention(self.kernels))
+        use_products(self._model, self.kernels)
         return decoder
 
 
