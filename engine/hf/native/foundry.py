@@ -91,10 +91,11 @@ def _attends(found: Kernels, dtype: torch.dtype) -> bool:
 @torch.inference_mode()
 def _multiplies_chunks(found: Kernels) -> bool:
     layer = _layer(608, 37, torch.bfloat16)
-    if not is_served(layer, found):
+    matrix = matrix_of(layer, found)
+    if matrix is None or not is_served(matrix, found):
         return True
     x = torch.linspace(-1, 1, 13 * 608).view(13, 608).to(torch.bfloat16)
-    return _are_close(multiplied(found, layer, x), layer(x))
+    return _are_close(multiplied(found, matrix, x), layer(x))
 
 
 def _layer(columns: int, rows: int, dtype: torch.dtype) -> nn.Linear:

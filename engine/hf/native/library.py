@@ -21,8 +21,6 @@ LANES = 16
 PACKED_NF4 = 1
 FAST_CHUNKS = 2
 FAST_PRODUCTS = 4
-MOST_PRODUCT_TOKENS = 48
-"""From about here on oneDNN is as fast, and faster with more."""
 
 
 class Format(IntEnum):
@@ -151,11 +149,11 @@ class Chunk(ctypes.Structure):
 
 
 class Product(ctypes.Structure):
-    """A bf16 matrix times some dozens of tokens; product.h says what the fields mean."""
+    """A matrix times some dozens of tokens; product.h says what the fields mean."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("rows", "columns", "tokens", "threads")),
-        *((name, ctypes.c_void_p) for name in ("weights", "bias", "input", "output")),
+        *((name, ctypes.c_int32) for name in ("format", "rows", "columns", "tokens", "block", "threads")),
+        *((name, ctypes.c_void_p) for name in ("weights", "scales", "bias", "input", "output")),
     )
 
 
@@ -169,7 +167,7 @@ class Kernels:
         name: stands for their source, compiler and processor.
         packs_nf4: computes with nf4 weights as bitsandbytes packs them for CPUs.
         attends_to_chunks: faster than torch; with AVX2 alone it is five times slower.
-        multiplies_chunks: has products of bf16 weights with some dozens of tokens.
+        multiplies_chunks: has products of matrices with some dozens of tokens.
     """
 
     def __init__(self, library: Path) -> None:
@@ -233,7 +231,7 @@ class Kernels:
         self._attend(ctypes.byref(chunk))
 
     def multiply(self, product: Product) -> None:
-        """Multiply a matrix with a chunk; all pointers in it must live, columns come in multiples of 32."""
+        """Multiply a matrix of bf16 or packed nf4 with a chunk; all pointers in it must live."""
         product.threads = torch.get_num_threads()
         self._multiply(ctypes.byref(product))
 

@@ -1,63 +1,82 @@
-"""Linear layers of bf16 for chunks of a few dozen tokens, as short messages are, by a kernel of our own."""
+"""Linear layers for chunks of tokens, as short messages are, by a kernel of our own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
-from engine.hf.native.library import LANES, MAX_TOKENS, MOST_PRODUCT_TOKENS, Foreign, Kernels, Product
+from engine.hf.native.library import MAX_TOKENS, Foreign, Format, Kernels, Product
+from engine.hf.native.matrix import matrix_of
+from engine.hf.native.program import Matrix
 
-CHUNKS = range(MAX_TOKENS + 1, MOST_PRODUCT_TOKENS + 1)
-"""Tokens that are served: fewer pass through the decode program, with more oneDNN is as fast."""
+LEAST_TOKENS = MAX_TOKENS + 1
+"""Fewer pass through the decode program."""
+MOST_TOKENS = {Format.BFLOAT16: 48, Format.NF4_PACKED: 1 << 30}
+"""With more, oneDNN is as fast; what is packed is unpacked for each of its products."""
+LINE = 32
+"""Columns come in multiples of as many."""
+LONGEST_BLOCK = 512
 
 
 class ChunkLinear:
     """Stands in for a linear layer's forward; what it was not made for goes to the forward that was there."""
 
-    def __init__(self, module: nn.Linear, kernels: Kernels) -> None:
-        """Keep what to compute with."""
-        self._own: Callable[[torch.Tensor], torch.Tensor] = module.forward
-        self._module = module
+    def __init__(self, own: Callable[[torch.Tensor], torch.Tensor], matrix: Matrix, kernels: Kernels) -> None:
+        """Keep what to compute with.
+
+        Args:
+            own: the forward that was there.
+            matrix: the layer's weights, for which `is_served` holds.
+            kernels: to compute with.
+        """
+        self._own = own
+        self._matrix = matrix
         self._kernels = kernels
+        self._tokens = range(LEAST_TOKENS, MOST_TOKENS[matrix.format] + 1)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output for x [..., columns]."""
-        served = x.numel() // x.shape[-1] in CHUNKS and x.dtype == torch.bfloat16 and x.device.type == "cpu"
-        if not served or torch.is_grad_enabled():
+        right = x.dtype == torch.bfloat16 and x.device.type == "cpu"
+        if not right or x.numel() // x.shape[-1] not in self._tokens or torch.is_grad_enabled():
             return self._own(x)
-        return multiplied(self._kernels, self._module, x)
+        return multiplied(self._kernels, self._matrix, x)
 
 
-def multiplied(kernels: Kernels, module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    """Return what a layer that is served makes of x [..., columns], of as many tokens as CHUNKS has.
+def multiplied(kernels: Kernels, matrix: Matrix, x: torch.Tensor) -> torch.Tensor:
+    """Return a matrix that is served times the bf16 numbers x [..., columns].
 
     Sums are taken in fp32, in another order than torch's, and rounded once.
     """
     x = x.contiguous()
-    rows, columns = module.weight.shape
-    output = x.new_empty(*x.shape[:-1], rows)
-    bias = None if module.bias is None else module.bias.data_ptr()
+    output = x.new_empty(*x.shape[:-1], matrix.rows)
+    scales, bias = (None if part is None else part.data_ptr() for part in (matrix.scales, matrix.bias))
     product = Product(
-        rows=rows, columns=columns, tokens=x.numel() // columns, weights=module.weight.data_ptr(), bias=bias,
-        input=x.data_ptr(), output=output.data_ptr(),
+        format=matrix.format, rows=matrix.rows, columns=matrix.columns, tokens=x.numel() // matrix.columns,
+        block=matrix.block, weights=matrix.weights.data_ptr(), scales=scales, bias=bias, input=x.data_ptr(),
+        output=output.data_ptr(),
     )  # fmt: skip
     kernels.multiply(product)
     return output
 
 
-def is_served(module: Foreign, kernels: Kernels) -> bool:
-    """Whether a module is a linear layer that `multiplied` is made for: of bf16 in RAM, in whole vectors."""
-    if type(module) is not nn.Linear or not kernels.multiplies_chunks:
+def is_served(matrix: Matrix, kernels: Kernels) -> bool:
+    """Whether `multiplied` is made for a matrix."""
+    if not kernels.multiplies_chunks or matrix.format not in MOST_TOKENS or matrix.columns % LINE:
         return False
-    tensors = [tensor for tensor in (module.weight, module.bias) if tensor is not None]
-    right = all(tensor.dtype == torch.bfloat16 and tensor.device.type == "cpu" for tensor in tensors)
-    return right and module.weight.is_contiguous() and not module.weight.shape[1] % (2 * LANES)
+    parts = [part for part in (matrix.scales, matrix.bias) if part is not None]
+    whole = matrix.block % LINE == 0 and matrix.block <= LONGEST_BLOCK
+    return whole and all(part.dtype == torch.bfloat16 and part.is_contiguous() for part in parts)
 
 
 def use_products(model: Foreign, kernels: Kernels) -> None:
-    """Let the linear layers of a model compute short chunks by our kernel, where it serves them."""
+    """Let the linear layers of a model compute chunks by our kernel, where it serves them."""
     for module in model.modules():
-        if is_served(module, kernels):
-            module.forward = ChunkLinear(module, kernels)
+        matrix = matrix_of(module, kernels)
+        if matrix is not None and is_served(matrix, kernels) and _computes_bf16(module):
+            module.forward = ChunkLinear(module.forward, matrix, kernels)
+
+
+def _computes_bf16(module: Foreign) -> bool:
+    """Bitsandbytes' layers may compute in another dtype than they are given."""
+    return getattr(module, "compute_dtype", None) in {None, torch.bfloat16}

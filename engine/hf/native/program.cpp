@@ -90,7 +90,7 @@ void vramble_attend(const vramble::Chunk* chunk) {
   else vramble::attend_chunk<float>(*chunk);
 }
 
-// Multiplies a bf16 matrix with some dozens of tokens; only where the abilities name it.
+// Multiplies a matrix with some dozens of tokens; only where the abilities name it.
 void vramble_multiply(const vramble::Product* product) { vramble::multiply(*product); }
 
 // Reads `bytes` with all threads the way the kernels do; the result only keeps the compiler honest.

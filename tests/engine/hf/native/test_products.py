@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
 
-from engine.hf.native.library import Kernels, Product
-from engine.hf.native.products import CHUNKS, is_served, use_products
+from engine.hf.native.library import Format, Kernels, Product
+from engine.hf.native.matrix import matrix_of
+from engine.hf.native.products import LEAST_TOKENS, MOST_TOKENS, is_served, use_products
 from tests import tiny_models
 from tests.engine.hf.native.greedy import model_of, prompt
+from tests.engine.hf.native.test_quantized import quantized_layer
 
+CHUNKS = range(LEAST_TOKENS, MOST_TOKENS[Format.BFLOAT16] + 1)
 SHAPES = [(32, 32), (37, 64), (1, 512), (96, 544), (300, 1056), (33, 2048)]
 """Rows and columns: whole panels and parts of them, alone and one behind the other."""
 
@@ -104,17 +105,38 @@ def test_what_needs_gradients_is_left_to_the_layer(kernels: Kernels, products: l
 
 @pytest.mark.parametrize(
     "layer",
-    [
-        nn.Linear(64, 64),
-        nn.Linear(64, 64).half(),
-        nn.Linear(40, 64).to(torch.bfloat16),
-        nn.Linear(64, 64, device="meta").to(torch.bfloat16),
-        nn.Embedding(64, 64).to(torch.bfloat16),
-    ],
+    [nn.Linear(64, 64), nn.Linear(64, 64).half(), nn.Linear(40, 64).to(torch.bfloat16)],
     ids=str,
 )
-def test_layers_of_another_kind_are_not_served(kernels: Kernels, layer: Any) -> None:
-    assert not is_served(layer, kernels)
+def test_layers_of_another_kind_are_not_served(kernels: Kernels, layer: nn.Linear) -> None:
+    matrix = matrix_of(layer, kernels)
+    assert matrix is not None
+    assert not is_served(matrix, kernels)
+
+
+@pytest.mark.parametrize("tokens", [9, 12, 13, 23, 48, 95, 96, 97, 200])
+@torch.inference_mode()
+def test_nf4_is_multiplied_as_bitsandbytes_does(kernels: Kernels, products: list[int], tokens: int) -> None:
+    if not kernels.packs_nf4:
+        pytest.skip("this processor does not compute with packed nf4")
+    layer = quantized_layer("nf4", torch.bfloat16)
+    x = torch.randn(1, tokens, layer.in_features, dtype=torch.bfloat16)
+    own = layer(x)
+    use_products(layer, kernels)
+    torch.testing.assert_close(layer(x), own, rtol=1e-2, atol=1e-2 * float(own.float().std()))
+    assert products == [tokens]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@torch.inference_mode()
+def test_nf4_that_computes_in_another_dtype_is_left_alone(
+    kernels: Kernels, products: list[int], dtype: torch.dtype
+) -> None:
+    layer = quantized_layer("nf4", dtype)
+    use_products(layer, kernels)
+    layer(torch.ones(20, layer.in_features, dtype=torch.bfloat16))
+    layer(torch.ones(20, layer.in_features, dtype=dtype))
+    assert not products
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "phi3", "gemma2"])
