@@ -1,4 +1,4 @@
-"""Attention beside linear attention in one layer: its keys and values grow in place, and nothing else changes."""
+"""Attention beside linear attention in one layer: its keys and values grow in place, and no logit changes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.cache_utils import (
+    Cache,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+)
 from transformers.utils import logging as transformers_logging
 
-from engine.hf.decode import Runner
+from engine.hf.decode import Interrupted, Runner
 from engine.hf.growing import SPARE_TOKENS, GrowingLayer
+from engine.hf.growing_cache import grow_in_place
+from engine.hf.growing_hybrid import GrowingHybridLayer
 from engine.hf.kv import KEPT_STATES, KVCache
 from engine.plan.need import cached_bytes
 from tests import tiny_models
@@ -82,6 +89,39 @@ def test_every_logit_is_that_of_layers_that_copy_themselves(family: str, tmp_pat
     assert all(isinstance(layer, GrowingLayer) for layer in growing.kv.cache.layers)
 
 
+@pytest.mark.parametrize(
+    "fresh",
+    [LinearAttentionAndFullAttentionLayer(3), LinearAttentionAndSlidingWindowAttentionLayer(WINDOW, 3)],
+    ids=["whole", "window"],
+)
+def test_a_layer_has_as_many_states_as_the_one_that_it_replaces(fresh: Any) -> None:
+    cache = Cache(layers=[fresh])
+    grow_in_place(cache)
+    held = {**vars(fresh)}
+    del held["keys"], held["values"]
+    assert isinstance(cache.layers[0], GrowingLayer)
+    assert held.items() <= vars(cache.layers[0]).items()
+    for state in range(3):
+        kept = cache.update_conv_state(torch.full((1, 4, 2), state), 0, state)
+        assert int(kept.max()) == state
+    assert cache.layers[0].get_seq_length() == 0
+
+
+def test_states_that_are_not_recorded_cannot_be_cropped() -> None:
+    with pytest.raises(RuntimeError, match="crop"):
+        GrowingHybridLayer().crop(-1)
+
+
+def test_a_layer_that_was_reset_has_neither_tokens_nor_states() -> None:
+    layer: Any = GrowingHybridLayer()
+    layer.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
+    layer.update_conv_state(torch.ones(1, 4, 2))
+    layer.reset()
+    assert layer.keys is None
+    assert not any(layer.has_previous_state.values())
+    assert int(layer.conv_states[0].sum()) == layer.get_seq_length() == 0
+
+
 @families
 def test_no_step_moves_the_keys_and_values_while_there_is_room(family: str, tmp_path: Path) -> None:
     runner = runner_of(tiny_models.make(family, tmp_path, **CHANGES[family]))
@@ -93,16 +133,21 @@ def test_no_step_moves_the_keys_and_values_while_there_is_room(family: str, tmp_
     assert len(set(before)) == 2 * len(runner.kv.cache.layers)
 
 
+def interrupt(*_: object) -> None:
+    raise Interrupted
+
+
 @families
 def test_a_forward_that_was_left_between_two_layers_is_undone(family: str, tmp_path: Path) -> None:
-    runner = runner_of(tiny_models.make(family, tmp_path, **CHANGES[family]))
+    runner: Any = runner_of(tiny_models.make(family, tmp_path, **CHANGES[family]))
     expected = feed(runner, prompt(30))
     runner.kv.drop()
     runner.feed(prompt(30)[:20])
     runner.kv.keep_state()
-    runner.kv.begin()
-    for layer in runner.kv.cache.layers[:2]:
-        layer.update(torch.ones_like(layer.keys), torch.ones_like(layer.values))
+    hook = runner._model.model.layers[2].register_forward_pre_hook(interrupt)
+    with pytest.raises(Interrupted):
+        runner.feed(prompt(30)[20:])
+    hook.remove()
     runner.kv.mend()
     assert len(runner.kv.token_ids) == 20
     found = feed(runner, prompt(30)[20:])
