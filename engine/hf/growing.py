@@ -105,7 +105,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no t
         return {"seen": self.get_seq_length()}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Hold again what was held when it was saved; of what was copied, another copy is made."""
+        """Hold again what was held then, whatever was appended since; of copies, another one is made."""
         self._length = saved["seen"]
 
     def update(

@@ -44,7 +44,7 @@ class GrowingHybridLayer(GrowingLayer, LinearAttentionAndFullAttentionLayer):  #
         return {**super().saved(), "states": copied(_part(self, _FIELDS - _SHARED))}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Hold again what was held when it was saved; of what was copied, another copy is made."""
+        """Hold again what was held then, whatever was appended since; of copies, another one is made."""
         super().restore(saved)
         self.__dict__.update(copied(saved["states"]))
 
