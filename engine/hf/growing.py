@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 STEP_TOKENS = 256
 SPARE_TOKENS = 128
@@ -101,21 +101,12 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no t
         self._length = max(0, self._length + tokens_to_remove)
 
     def saved(self) -> dict[str, object]:
-        """Copy what there is, for `restore`."""
-        if self.keys is None or self.values is None:
-            return {"seen": self.get_seq_length()}
-        return {"seen": self.get_seq_length(), "keys": self.keys.clone(), "values": self.values.clone()}
+        """Copy what cropping does not bring back, for `restore`."""
+        return {"seen": self.get_seq_length()}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Hold again what was saved, of which a copy is made."""
-        seen, keys, values = saved["seen"], saved.get("keys"), saved.get("values")
-        self._rooms, self._start, self._length = None, 0, 0
-        if keys is not None and values is not None:
-            self.update(keys, values)
-        self._count(seen)
-
-    def _count(self, seen: int) -> None:
-        """Say how many tokens were seen: here, as many as are held."""
+        """Hold again what was held then, whatever was appended since; of copies, another one is made."""
+        self._length = saved["seen"]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
@@ -206,7 +197,7 @@ class GrowingWindowLayer(GrowingLayer, DynamicSlidingWindowLayer):  # type: igno
         first = max(0, keys.shape[2] - self.sliding_window + 1)
         self._rooms, self._start, self._length = None, 0, 0
         super().update(keys[:, :, first:], values[:, :, first:])
-        self._count(seen)
+        self.cumulative_length = seen
         return keys, values
 
     def _capacity(self, tokens: int) -> int:
@@ -222,23 +213,19 @@ class GrowingWindowLayer(GrowingLayer, DynamicSlidingWindowLayer):  # type: igno
             self._start += out
             self._length -= out
 
-    def _count(self, seen: int) -> None:
-        """Say how many tokens were seen, those included that have left the window."""
-        self.cumulative_length = seen
+    def saved(self) -> dict[str, object]:
+        """Copy the window, for `restore`."""
+        if self.keys is None or self.values is None:
+            return super().saved()
+        return {**super().saved(), "keys": self.keys.clone(), "values": self.values.clone()}
 
-
-def grow_in_place(cache: Cache, most_tokens: int = 0) -> None:
-    """Exchange a fresh cache's layers that copy themselves at every token.
-
-    Args:
-        cache: of transformers.
-        most_tokens: that are foreseen; 0 where nobody knows.
-    """
-    for index, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer:
-            cache.layers[index] = GrowingLayer(most_tokens)
-        elif type(layer) is DynamicSlidingWindowLayer:
-            cache.layers[index] = GrowingWindowLayer(layer.sliding_window, most_tokens)
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Hold again what was saved, of which a copy is made."""
+        keys, values = saved.get("keys"), saved.get("values")
+        self._rooms, self._start, self._length = None, 0, 0
+        if keys is not None and values is not None:
+            self.update(keys, values)
+        self.cumulative_length = saved["seen"]
 
 
 def _joined(old: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:

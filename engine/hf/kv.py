@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from engine.hf.growing import GrowingLayer, grow_in_place
+from engine.hf.copied import copied
+from engine.hf.growing import GrowingLayer
+from engine.hf.growing_cache import grow_in_place
 from engine.hf.protocols import CacheLayer
 
 KEPT_STATES = 2
@@ -136,7 +137,7 @@ class KVCache:
                 if _grows(layer) and (surplus := layer.get_seq_length() - length) > 0:
                     layer.keys = layer.keys[..., :-surplus, :]
                     layer.values = layer.values[..., :-surplus, :]
-                vars(layer).update(_copied(states[index]))
+                vars(layer).update(copied(states[index]))
         del self.token_ids[length:]
 
 
@@ -177,20 +178,7 @@ def _state(layer: CacheLayer) -> dict[str, object]:
     if isinstance(layer, GrowingLayer):
         return layer.saved()
     left_out = GROWING if _grows(layer) else set()
-    return _copied({name: value for name, value in vars(layer).items() if name not in left_out})
-
-
-@torch.inference_mode()
-def _copied(state: dict[str, object]) -> dict[str, object]:
-    return {name: _copy(value) for name, value in state.items()}
-
-
-def _copy(value: object) -> object:
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return copy.deepcopy(value)
+    return copied({name: value for name, value in vars(layer).items() if name not in left_out})
 
 
 def _tensors(value: object) -> Iterator[torch.Tensor]:

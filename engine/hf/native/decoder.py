@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 from transformers.cache_utils import DynamicCache
 
-from engine.hf.growing import GrowingLayer, GrowingWindowLayer, Reserved, Shape, grow_in_place
+from engine.hf.growing import GrowingLayer, GrowingWindowLayer, Reserved, Shape
+from engine.hf.growing_cache import grow_in_place
 from engine.hf.native.layers import Heads, LayerWriter, State, Untranslatable
 from engine.hf.native.library import FORMATS, MAX_TOKENS, Foreign, Kernels, Kind, Room
 from engine.hf.native.matrix import matrix_of
@@ -83,7 +85,7 @@ class NativeDecoder:
     def suits(self, layers: Sequence[object]) -> bool:
         """Whether a cache that the model itself has filled can be gone on with."""
         return len(layers) == len(self._rooms) and all(
-            isinstance(layer, GrowingLayer) and layer.dtype == self._dtype for layer in layers
+            _is_plain(layer) and layer.dtype == self._dtype for layer in layers
         )
 
     def cancel(self, *, wanted: bool = True) -> None:
@@ -131,10 +133,15 @@ def _cache_layers(config: object, count: int) -> list[GrowingLayer]:
     """Return the layers of a fresh cache; raises Untranslatable where some would not grow in place."""
     cache = DynamicCache(config=config)
     grow_in_place(cache)
-    layers = [layer for layer in cache.layers if isinstance(layer, GrowingLayer)]
+    layers = [layer for layer in cache.layers if _is_plain(layer)]
     if len(layers) != len(cache.layers) or len(layers) != count:
         raise Untranslatable("a cache of another kind")
     return layers
+
+
+def _is_plain(layer: object) -> TypeGuard[GrowingLayer]:
+    """Keys and values are all that it holds: classes built on these two hold more."""
+    return type(layer) in {GrowingLayer, GrowingWindowLayer}
 
 
 def _point(room: Room, reserved: Reserved) -> None:

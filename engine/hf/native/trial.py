@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from transformers.cache_utils import DynamicCache
 
-from engine.hf.growing import grow_in_place
+from engine.hf.growing_cache import grow_in_place
 from engine.hf.native.build import Missing
 from engine.hf.native.chunks import ChunkAttention
 from engine.hf.native.decoder import NativeDecoder

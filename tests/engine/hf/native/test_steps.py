@@ -11,6 +11,10 @@ import pytest
 import torch
 
 from engine.hf.decode import Interrupted, Runner
+from engine.hf.growing import GrowingLayer
+from engine.hf.growing_hybrid import GrowingHybridLayer
+from engine.hf.native.decoder import NativeDecoder
+from engine.hf.native.layers import Untranslatable
 from engine.hf.native.library import Kernels
 from engine.hf.native.trial import translated
 from engine.hf.ways import SLOW_STEP_SECONDS, cancelling
@@ -61,6 +65,19 @@ def test_the_cache_moves_to_larger_rooms_and_steps_go_on(kernels: Kernels) -> No
     prompt_ids = prompt(230)
     assert replied(runner, prompt_ids, 71) == generated(model, prompt_ids, 71)
     assert all(layer.keys.untyped_storage().nbytes() == 2 * 300 * 8 * 4 for layer in runner.kv.cache.layers)
+
+
+def test_layers_that_hold_more_than_keys_and_values_are_left_to_the_models_own_code(kernels: Kernels) -> None:
+    runner = runner_of(model_of(tiny_models.checkpoint("llama")), kernels)
+    decoder: Any = runner.decoder
+    kinds = (GrowingLayer, GrowingHybridLayer)
+    plain, hybrid = ([kind() for _ in runner.kv.cache.layers] for kind in kinds)
+    for layer in (*plain, *hybrid):
+        layer.update(torch.ones(1, 2, 3, 8), torch.ones(1, 2, 3, 8))
+    assert decoder.suits(plain)
+    assert not decoder.suits([*plain[1:], hybrid[0]])
+    with pytest.raises(Untranslatable, match="another kind"):
+        NativeDecoder(model_of(tiny_models.checkpoint("falcon_h1")), kernels)
 
 
 def test_a_cancelled_step_leaves_the_cache_as_it_was_and_the_next_one_runs(kernels: Kernels) -> None:
