@@ -160,7 +160,7 @@ class Measurement:
             linear[name] = self._step(partial(plain_speed, dtype, memory))
             linear[f"{name} columns"] = self._step(partial(plain_speed, dtype, memory, columns=True))
         for kind, packed in layers.items():
-            linear[kind] = self._step(partial(packed_speed, packed))
+            linear[kind] = self._step(partial(packed_speed, packed, self._kernels))
         kernels = self._kernels
         return Speeds(
             self._step(lambda: ram_bandwidth(memory)),

@@ -13,6 +13,9 @@ import torch
 from torch.nn import functional
 
 from engine.hf.measure_clock import timed, until, usual, within
+from engine.hf.native.library import Kernels
+from engine.hf.native.matrix import matrix_of
+from engine.hf.native.products import is_served, multiplied
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 CYCLED_BYTES = 200 << 20
@@ -128,14 +131,26 @@ def packed_layers(kind: str) -> tuple[PackedLayers, float]:
 
 
 @torch.inference_mode()
-def packed_speed(layers: PackedLayers) -> Speed:
-    """Measure packed layers, each copied until no cache holds them all."""
+def packed_speed(layers: PackedLayers, kernels: Kernels | None = None) -> Speed:
+    """Measure packed layers, each copied until no cache holds them all.
+
+    Args:
+        layers: of one kind.
+        kernels: compute chunks where they serve the kind; None leaves them to bitsandbytes.
+    """
     token = [
         _token_seconds(copies_of(layer), shape[1], PLAIN)
         for layer, shape in ((layers.small, SMALL), (layers.large, LARGE))
     ]
     itemsize = _bytes_of(layers.large) / (LARGE[0] * LARGE[1])
-    return _fitted(token, itemsize, _chunk_seconds(layers.large, LARGE[1], PLAIN))
+    return _fitted(token, itemsize, _chunk_seconds(_of_chunks(layers.large, kernels), LARGE[1], PLAIN))
+
+
+def _of_chunks(layer: torch.nn.Module, kernels: Kernels | None) -> Layer:
+    matrix = matrix_of(layer, kernels) if kernels else None
+    if kernels is None or matrix is None or not is_served(matrix, kernels):
+        return layer
+    return partial(multiplied, kernels, matrix)
 
 
 def packed(pack: Packer, shape: tuple[int, int]) -> tuple[torch.nn.Module, float]:

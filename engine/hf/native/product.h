@@ -23,7 +23,7 @@ struct Product {
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
 
-constexpr int kPanelRows = 2 * kLanes, kPanelPairs = 256;  // a panel fills the first cache, and tokens pass through it
+constexpr int kPanelRows = 2 * kLanes, kPanelPairs = 128;  // a panel stays in the first cache while tokens pass through it
 constexpr int kLinePairs = 16, kMostTogether = 10;         // tokens whose sums fit into registers
 constexpr int kMostSums = 8 * kMostTogether;               // tokens that pass through a panel
 constexpr int kLeastRows = 32, kMostRows = 256;            // that a thread takes at once

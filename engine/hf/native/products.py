@@ -12,11 +12,11 @@ from engine.hf.native.program import Matrix
 
 LEAST_TOKENS = MAX_TOKENS + 1
 """Fewer pass through the decode program."""
-MOST_TOKENS = {Format.BFLOAT16: 48, Format.NF4_PACKED: 1 << 30}
+MOST_TOKENS = {Format.BFLOAT16: 32, Format.NF4_PACKED: 1 << 30}
 """With more, oneDNN is as fast; what is packed is unpacked for each of its products."""
 LINE = 32
 """Columns come in multiples of as many."""
-LONGEST_BLOCK = 512
+LONGEST_BLOCK = 256
 
 
 class ChunkLinear:
