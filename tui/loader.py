@@ -59,12 +59,15 @@ class Loader:
         return found
 
     async def _find(self, name: str) -> ModelRef | EngineError:
-        from engine import find_model
-
         try:
-            return await asyncio.to_thread(find_model, name, self._bridge.settings.model_folders)
+            return await asyncio.to_thread(self._found, name)
         except EngineError as error:
             return error
+
+    def _found(self, name: str) -> ModelRef:
+        from engine import find_model  # much is imported for it: off the loop, as what it reads is
+
+        return find_model(name, self._bridge.settings.model_folders)
 
     def load(self, model: ModelRef, quantization: Quantization | None = None) -> None:
         """Load a model with what the command line and the settings say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from functools import partial
 from time import monotonic
@@ -33,7 +34,7 @@ from tui.widgets.title_line import TitleLine
 from tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from textual.app import ComposeResult
 
@@ -107,8 +108,7 @@ class ChatScreen(Screen[None]):
         self.run_worker(self._open(), exit_on_error=True)
 
     async def _open(self) -> None:
-        from tui.chat import open_chat
-
+        open_chat = await asyncio.to_thread(_prepared)
         await open_chat(self)
 
     def wake(self) -> None:
@@ -206,3 +206,13 @@ class ChatScreen(Screen[None]):
 
     def _complete(self, line: str) -> list[str]:
         return completions(line, self.chat.commands.choices() if self.chat else {})
+
+
+def _prepared() -> Callable[[ChatScreen], Awaitable[Chat | None]]:
+    """Import and build what the first frame does without; not on the loop, for keys are typed meanwhile."""
+    from tui.chat import open_chat
+    from tui.markdown.parser import parse, parse_blocks
+
+    parse("")
+    parse_blocks("")
+    return open_chat
