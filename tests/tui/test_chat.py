@@ -75,6 +75,16 @@ async def test_continue_goes_on_with_a_stopped_reply(tmp_path: Path, monkeypatch
 async def test_check_06_a_stop_at_any_token_leaves_a_session_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await check_stops(30, tmp_path, monkeypatch)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+async def test_check_06_a_hundred_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await check_stops(100, tmp_path, monkeypatch)
+
+
+async def check_stops(stops: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seed = 6
     moments = random.Random(seed)
     fast = {"text": LONG, "tokens_per_second": 400}
@@ -82,7 +92,7 @@ async def test_check_06_a_stop_at_any_token_leaves_a_session_that_goes_on(
     async with chat_pilot(tmp_path, monkeypatch, replies=[fast, thinking, fast]) as running:
         await ready(running)
         chat = chat_of(running)
-        for number in range(100):
+        for number in range(stops):
             last = await stopped_turn(
                 running, f"prompt {number}", moments.choice([0, 0, 0.01, 0.03, 0.08, 0.15])
             )

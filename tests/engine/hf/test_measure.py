@@ -38,7 +38,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_measurement_tells_every_figure_and_keeps_them() -> None:
+def test_a_measurement_tells_every_figure_and_keeps_them_and_no_other_file(own_cache: Path) -> None:
     told = HFBackend().measure_limits(never).limits
     assert told.measured_at > 0
     assert set(told.linear_bandwidth) == DTYPES | PACKED | {f"{dtype} columns" for dtype in DTYPES}
@@ -46,11 +46,6 @@ def test_a_measurement_tells_every_figure_and_keeps_them() -> None:
     assert set(told.quantize_bandwidth) == PACKED
     assert told.ram_runtime_bytes > 100 << 20
     assert kept_limits() == told  # only sound figures are read again
-
-
-@pytest.mark.usefixtures("small")
-def test_a_measurement_leaves_no_file_but_its_own(own_cache: Path) -> None:
-    HFBackend().measure_limits(never)
     assert [path.suffix for path in (own_cache / "cache").iterdir()] == [".json"]
 
 
