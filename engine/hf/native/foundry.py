@@ -17,12 +17,10 @@ from engine.hf.native.chunks import attended
 from engine.hf.native.library import FORMATS, Kernels
 from engine.hf.native.linears import NativeLinear
 from engine.hf.native.matrix import matrix_of
-from engine.hf.native.products import is_served, multiplied
+from engine.hf.native.products import LARGEST_ERROR, is_served, multiplied
 
 LONGEST_WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.05
-LARGEST_ERROR = 0.02
-"""Of the largest result: more than the rounding of bf16, which has eight bits."""
 
 
 class Foundry:

@@ -17,6 +17,8 @@ MOST_TOKENS = {Format.BFLOAT16: 32, Format.NF4_PACKED: 1 << 30}
 LINE = 32
 """Columns come in multiples of as many."""
 LONGEST_BLOCK = 256
+LARGEST_ERROR = 0.02
+"""Of the largest result: more than the rounding of bf16, which has eight bits."""
 
 
 class ChunkLinear:
@@ -70,13 +72,30 @@ def is_served(matrix: Matrix, kernels: Kernels) -> bool:
 
 
 def use_products(model: Foreign, kernels: Kernels) -> None:
-    """Let the linear layers of a model compute chunks by our kernel, where it serves them."""
+    """Let the linear layers of a model compute chunks by our kernel, where it serves them.
+
+    Before packed ones are, the first of them is compared with its own forward: how they are packed is
+    another library's choice.
+    """
+    agrees: dict[Format, bool] = {Format.BFLOAT16: True}
     for module in model.modules():
         matrix = matrix_of(module, kernels)
-        if matrix is not None and is_served(matrix, kernels) and _computes_bf16(module):
+        if matrix is None or not is_served(matrix, kernels) or not _computes_bf16(module):
+            continue
+        if matrix.format not in agrees:
+            agrees[matrix.format] = _agree(module, matrix, kernels)
+        if agrees[matrix.format]:
             module.forward = ChunkLinear(module.forward, matrix, kernels)
 
 
 def _computes_bf16(module: Foreign) -> bool:
-    """Bitsandbytes' layers may compute in another dtype than they are given."""
+    """Layers of bitsandbytes may compute in another dtype than they are given."""
     return getattr(module, "compute_dtype", None) in {None, torch.bfloat16}
+
+
+@torch.inference_mode()
+def _agree(module: Foreign, matrix: Matrix, kernels: Kernels) -> bool:
+    """Whether a layer's own forward computes the same."""
+    x = torch.arange(LEAST_TOKENS * matrix.columns).sin().view(LEAST_TOKENS, -1).to(torch.bfloat16)
+    ours, own = multiplied(kernels, matrix, x).float(), module.forward(x).float()
+    return bool((ours - own).abs().max() <= LARGEST_ERROR * own.abs().max())

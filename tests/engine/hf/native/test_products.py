@@ -124,8 +124,22 @@ def test_nf4_is_multiplied_as_bitsandbytes_does(kernels: Kernels, products: list
     x = torch.randn(1, tokens, layer.in_features, dtype=torch.bfloat16)
     own = layer(x)
     use_products(layer, kernels)
+    del products[:]  # of the comparison
     torch.testing.assert_close(layer(x), own, rtol=1e-2, atol=1e-2 * float(own.float().std()))
     assert products == [tokens]
+
+
+@torch.inference_mode()
+def test_nf4_that_is_packed_in_another_way_is_left_alone(kernels: Kernels, products: list[int]) -> None:
+    if not kernels.packs_nf4:
+        pytest.skip("this processor does not compute with packed nf4")
+    layer = quantized_layer("nf4", torch.bfloat16)
+    forward = layer.forward
+    layer.forward = lambda x: forward(x).flip(-1)  # as if rows lay in another order
+    use_products(layer, kernels)
+    del products[:]
+    layer(torch.ones(20, layer.in_features, dtype=torch.bfloat16))
+    assert not products
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
