@@ -39,11 +39,12 @@ types:
 layers:
 	.venv/bin/lint-imports
 
-# One thread per worker: threads that wait for a core spin, and take it from the tests beside them.
+# One thread per worker: threads that wait for a core spin, and take it from the tests beside them. A worker more than
+# there are cores, for many tests wait: for a terminal, a hub, a process.
 tests: export OMP_NUM_THREADS = 1
 tests:
-	$(PY) -m pytest -n 2 --dist worksteal tests/engine/hf tests/tui
-	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --ignore tests/engine/hf --ignore tests/tui
+	$(PY) -m pytest -n 3 --dist worksteal tests/engine/hf tests/tui
+	$(PY) -m pytest -n 3 --dist worksteal --cov --cov-report=term:skip-covered --ignore tests/engine/hf --ignore tests/tui
 
 bench: .venv/.dev ## measured speed beside this machine's limits
 	for script in first_frame library stream engine guide; do $(PY) -m bench.$$script || exit 1; done
