@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -157,7 +158,8 @@ def warm_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
     transformers_logging.disable_progress_bar()
     backend = warm_backend(folder)
     _cache(folder)
-    measured = rounds.of(lambda: _warm_load(backend, folder))
+    ours_first = itertools.cycle((True, False))
+    measured = rounds.of(lambda: _warm_load(backend, folder, ours_first))
     aim = Aim("P8", "warm load, one token computed", "s", None, "transformers", WARM_TARGET, True)
     yield aim.row(measured.each(lambda load: Sample(load.whole, None, load.their_whole)))
     aim = Aim("P8", "warm load, one token, with both tokenizers", "s", None, "transformers", None, True)
@@ -175,20 +177,33 @@ def _cache(folder: Path) -> None:
 
 
 @torch.inference_mode()
-def _warm_load(backend: HFBackend, folder: Path) -> WarmLoad:
-    touch_memory(file_bytes(folder) + SPARE_BYTES)
+def _warm_load(backend: HFBackend, folder: Path, ours_first: Iterator[bool]) -> WarmLoad:
+    """Load once each. No memory is touched before: a host that takes it back slows down whoever comes next."""
+    if next(ours_first):
+        ours = _our_warm_load(backend, folder)
+        return WarmLoad(*ours, *_their_warm_load(folder))
+    theirs = _their_warm_load(folder)
+    return WarmLoad(*_our_warm_load(backend, folder), *theirs)
+
+
+def _our_warm_load(backend: HFBackend, folder: Path) -> tuple[float, float]:
+    """Seconds until placed, and until a token was computed."""
     stages, began = Stages(), time.perf_counter()
     backend.load(load_command(folder), stages, never)
     whole = time.perf_counter() - began
     backend.unload()
+    return stages.entered[LoadStage.WARM_UP] - began, whole
+
+
+def _their_warm_load(folder: Path) -> tuple[float, float, float]:
+    """Seconds until mapped, until a token was computed, and of the tokenizer alone."""
     started = time.perf_counter()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
-    their_call = time.perf_counter() - started
+    mapped = time.perf_counter() - started
     model(torch.tensor([[5]]))
-    their_whole = time.perf_counter() - started
+    whole = time.perf_counter() - started
     AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    tokenizer = time.perf_counter() - started - their_whole
-    return WarmLoad(stages.entered[LoadStage.WARM_UP] - began, whole, their_call, their_whole, tokenizer)
+    return mapped, whole, time.perf_counter() - started - whole
 
 
 def peak_rows(folder: Path, rounds: Rounds) -> Iterator[Row]:
