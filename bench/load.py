@@ -178,7 +178,7 @@ def _cache(folder: Path) -> None:
 
 @torch.inference_mode()
 def _warm_load(backend: HFBackend, folder: Path, ours_first: Iterator[bool]) -> WarmLoad:
-    """Load once each. No memory is touched before: a host that takes it back slows down whoever comes next."""
+    """Load once each. No memory is touched before: a host that takes it back slows down who comes next."""
     if next(ours_first):
         ours = _our_warm_load(backend, folder)
         return WarmLoad(*ours, *_their_warm_load(folder))
