@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engine.compilers import VARIABLE, found_compilers
 from engine.hf import backend
-from engine.hf.native import foundry, trial
+from engine.hf.native import build, foundry, trial
 from engine.hf.native.build import Missing, builds_folder, built_library
 from engine.hf.native.foundry import Foundry, trusted
 from engine.hf.native.library import Kernels
 from engine.values import FinishReason
 from tests import tiny_models
 from tests.engine.hf.talk import Talk
+from tests.pty_driver import gone_within
 
 HARMLESS = 'extern "C" int vramble_run() { return 0; }'
 OTHER_VERSION = """
@@ -27,6 +32,22 @@ float vramble_read() { return 0; }
 int vramble_abilities() { return 0; }
 int vramble_sizes(int which) { return 8 + which; }
 }
+"""
+
+
+SLOW = """
+test "$1" = --version && echo slow && exit 0
+echo run >> {log}
+sleep 0.7
+for last; do :; done
+: > "$last"
+"""
+BUILDER = """
+import sys
+from pathlib import Path
+from engine.hf.native import build
+build.loaded_openmp = lambda: Path("/none")
+build.built_library(Path(sys.argv[1]))
 """
 
 
@@ -73,6 +94,38 @@ def test_a_compiler_that_fails_is_one_note(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     answers(Missing.BUILD.value)
     assert not list((tmp_path / "kernels").glob("*.so"))
+
+
+def test_a_build_goes_on_when_the_process_that_began_it_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log, folder = tmp_path / "log", tmp_path / "kernels"
+    script(tmp_path / "bin", SLOW.format(log=log))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(build, "loaded_openmp", lambda: Path("/none"))
+    with subprocess.Popen([sys.executable, "-c", BUILDER, folder]) as builder:
+        while not log.exists():
+            assert builder.poll() is None
+            time.sleep(0.01)
+        builder.kill()
+    library = built_library(folder)  # waits for the lock, which the build still holds
+    assert isinstance(library, Path)
+    assert library.exists()
+    assert log.read_text().split() == ["run", "run"]  # to compile and to link, once each
+    assert not list(folder.glob("kernels-*-*"))
+
+
+def test_a_build_that_never_ends_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    endless = f"echo $$ >> {log}.pid; sleep 600"
+    script(tmp_path / "bin", SLOW.format(log=log).replace("sleep 0.7", endless))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(build, "loaded_openmp", lambda: Path("/none"))
+    monkeypatch.setattr(build, "COMPILE_SECONDS", 0.5)
+    monkeypatch.setattr(build, "found_compilers", lambda: (str(tmp_path / "bin" / "g++"),))
+    assert built_library(tmp_path / "kernels") is Missing.BUILD
+    with contextlib.suppress(psutil.NoSuchProcess):
+        assert gone_within([psutil.Process(int(log.with_name("log.pid").read_text()))], 5)
 
 
 def test_a_build_that_takes_too_long_is_given_up_for_this_load(
