@@ -24,7 +24,7 @@ from typing import NamedTuple
 from bench.models import VOCABULARY, wide_tokenizer
 from bench.plan_cases import Case, Shelf, covering, quick
 from bench.plan_random import survive
-from bench.plan_run import EngineClient, Run, RunFailed, prompt_of, run
+from bench.plan_run import EngineClient, Run, RunFailed, build_kernels, prompt_of, run
 from bench.plan_watch import Cage, cage
 from bench.quiet import QUIET_SHARE, MemoryProbe, Others, touch_memory, wait_for_quiet
 from engine.checkpoint import inspect_folder
@@ -273,6 +273,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
         os.environ["XDG_CACHE_HOME"] = parent  # nothing was measured or learned before
+        build_kernels()
         if options.random:
             return survive(options.random, options.seed, Path(parent))
         cases = [case for case in (quick() if options.quick else covering()) if options.only in case.name]
