@@ -81,7 +81,7 @@ class Run(NamedTuple):
 
 
 def build_kernels() -> None:
-    """Have the kernels compiled: a compiler beside an engine that is measured takes its cores and its memory."""
+    """Have the kernels compiled: beside an engine that is measured, a compiler takes cores and memory."""
     subprocess.run([sys.executable, "-c", KERNELS], check=True)
 
 
