@@ -23,6 +23,7 @@ from engine.plan.kept import scratch_folder
 SOURCES = Path(__file__).parent
 COMPILE_SECONDS = 120.0
 VERSION_SECONDS = 10.0
+LEAST_PRIORITY = 19
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -137,6 +138,7 @@ def _succeed(lock: int, *commands: list[str]) -> bool:
     """Run commands one after the other; they go on, and hold the lock, where this process ends before.
 
     Else a machine on which only short questions are asked would begin to compile with each, and never end.
+    They come last where cores are wanted: threads that wait for each other wait for the slowest.
     """
     line = " && ".join(map(shlex.join, commands))
     with subprocess.Popen(
@@ -147,6 +149,8 @@ def _succeed(lock: int, *commands: list[str]) -> bool:
         pass_fds=(lock,),
         start_new_session=True,
     ) as building:
+        with contextlib.suppress(OSError):  # it has ended already
+            os.setpriority(os.PRIO_PGRP, building.pid, LEAST_PRIORITY)
         try:
             return building.wait(COMPILE_SECONDS) == 0
         except subprocess.TimeoutExpired:

@@ -115,15 +115,18 @@ def test_a_build_goes_on_when_the_process_that_began_it_ends(
     assert not list(folder.glob("kernels-*-*"))
 
 
-def test_a_build_that_never_ends_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_build_comes_last_and_one_that_never_ends_is_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
-    endless = f"echo $$ >> {log}.pid; sleep 600"
+    endless = f"echo $$ >> {log}.pid; sleep 0.2; nice > {log}.nice; sleep 600"
     script(tmp_path / "bin", SLOW.format(log=log).replace("sleep 0.7", endless))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setattr(build, "loaded_openmp", lambda: Path("/none"))
     monkeypatch.setattr(build, "COMPILE_SECONDS", 0.5)
     monkeypatch.setattr(build, "found_compilers", lambda: (str(tmp_path / "bin" / "g++"),))
     assert built_library(tmp_path / "kernels") is Missing.BUILD
+    assert log.with_name("log.nice").read_text().strip() == "19"
     with contextlib.suppress(psutil.NoSuchProcess):
         assert gone_within([psutil.Process(int(log.with_name("log.pid").read_text()))], 5)
 
