@@ -210,7 +210,10 @@ class HFBackend:
             progress.begin(LoadStage.WARM_UP, verdict.weight_bytes)
             trial = None
             if placed.lies_in_ram:
-                trial = Trial(placed.model, self._kernels(verdict, progress))
+                kernels = self._kernels(verdict, progress)
+                if kernels is Missing.LATE:  # the compiler has a core, and threads wait for the slowest
+                    torch.set_num_threads(max(1, self._threads - 1))
+                trial = Trial(placed.model, kernels)
             warm_up(runner, tokenizer, trial, verdict, placement.quantization)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)

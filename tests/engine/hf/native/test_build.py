@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from engine.compilers import VARIABLE, found_compilers
 from engine.hf import backend
@@ -161,6 +162,7 @@ def test_a_small_model_is_not_held_up_by_a_build(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(foundry, "LONGEST_WAIT_SECONDS", 3600.0)
     talk = Talk(tiny_models.checkpoint("llama"))  # would wait for an hour
     assert talk.inner.runner.decoder is None
+    assert torch.get_num_threads() == max(1, talk.backend._threads - 1)
     talk.backend.unload()
     release.set()
 
