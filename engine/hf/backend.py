@@ -208,12 +208,7 @@ class HFBackend:
             runner.pace.largest = placement.prefill_chunk
             runner.kv.foresee(placement.context_window)
             progress.begin(LoadStage.WARM_UP, verdict.weight_bytes)
-            trial = None
-            if placed.lies_in_ram:
-                kernels = self._kernels(verdict, progress)
-                if kernels is Missing.LATE:  # the compiler has a core, and threads wait for the slowest
-                    torch.set_num_threads(max(1, self._threads - 1))
-                trial = Trial(placed.model, kernels)
+            trial = self._trial(placed, verdict, progress)
             warm_up(runner, tokenizer, trial, verdict, placement.quantization)
         self._loaded = loaded = assembled(verdict, placement, tokenizer, runner, placed)
         progress.reach(verdict.weight_bytes)
@@ -236,6 +231,15 @@ class HFBackend:
             has_chat_template=loaded.writer.template.exists,
             notes=notes(verdict, placement, loaded, placed) + (trial.notes if trial else ()),
         )
+
+    def _trial(self, placed: PlacedModel, verdict: Verdict, progress: Progress) -> Trial | None:
+        """What finds the fastest way to compute a token; None where not all weights lie in RAM."""
+        if not placed.lies_in_ram:
+            return None
+        kernels = self._kernels(verdict, progress)
+        if kernels is Missing.LATE:  # the compiler has a core, and threads wait for the slowest
+            torch.set_num_threads(max(1, self._threads - 1))
+        return Trial(placed.model, kernels)
 
     def _kernels(self, verdict: Verdict, progress: Progress) -> Kernels | Missing:
         """Our kernels, waited for where the model is large enough."""
