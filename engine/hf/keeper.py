@@ -9,7 +9,7 @@ import struct
 import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,28 +37,50 @@ class Entry(NamedTuple):
         name: of it.
         dtype: safetensors' name.
         shape: in elements.
-        content: its bytes, which nobody writes to.
+        bytes: of all blocks.
+        blocks: makes its content, piece by piece.
+        content: all of it, where it lies in memory.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    content: memoryview
+    bytes: int
+    blocks: Callable[[], Iterator[memoryview]]
+    content: memoryview = memoryview(b"")
+
+
+def whole(name: str, dtype: str, shape: tuple[int, ...], content: memoryview) -> Entry:
+    """Describe a tensor whose bytes lie in memory, where nobody writes to them."""
+
+    def blocks() -> Iterator[memoryview]:
+        return (content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES))
+
+    return Entry(name, dtype, shape, len(content), blocks, content)
+
+
+class Stopped(Exception):  # noqa: N818 -- no error: nobody wants the file any more
+    """Nothing more is to be written."""
 
 
 class Keeper:
     """Writes one file on a thread of the lowest priority, which calls no torch."""
 
-    def __init__(self, path: Path, entries: Sequence[Entry], is_current: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        arrange: Callable[[Callable[[], None]], Sequence[Entry]],
+        is_current: Callable[[], bool],
+    ) -> None:
         """Begin to write.
 
         Args:
             path: of the file, in a folder of our own.
-            entries: in the order of the file.
+            arrange: returns the entries in the order of the file; is given what to call now and then.
             is_current: says in the end whether they are still what the path stands for.
         """
         self._path = path
-        self._entries = tuple(entries)
+        self._arrange = arrange
         self._is_current = is_current
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -76,49 +98,58 @@ class Keeper:
     def _run(self) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICEST)
-        with contextlib.suppress(OSError):  # a full disk, or none of ours: then nothing is kept
-            self._keep()
-        self._entries = ()
+        with contextlib.suppress(OSError, Stopped):  # a full disk, or none of ours: then nothing is kept
+            self._keep(self._arrange(self._check))
+        self._arrange = _nothing
 
-    def _keep(self) -> None:
+    def _check(self) -> None:
+        """Raise Stopped where nothing more is to be written."""
+        if self._is_stopped:
+            raise Stopped
+
+    def _keep(self, entries: Sequence[Entry]) -> None:
         folder = self._path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        header = _header(self._entries)
-        size = len(header) + sum(len(entry.content) for entry in self._entries)
-        size += _CHECKSUM.size * len(self._entries)
+        header = _header(entries)
+        size = len(header) + sum(entry.bytes for entry in entries) + _CHECKSUM.size * len(entries)
         if not make_room(folder, size):
             return
         descriptor, name = tempfile.mkstemp(prefix=f"{UNFINISHED}{os.getpid()}-", dir=folder)
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 os.posix_fallocate(file.fileno(), 0, size)
-                is_whole = self._write(file.fileno(), header)
-            if is_whole and self._is_current():
+                self._write(file.fileno(), _content(header, entries))
+            if self._is_current():
                 os.replace(name, self._path)
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(name)
 
-    def _write(self, descriptor: int, header: bytes) -> bool:
-        """Write everything; False where it was stopped."""
-        checksums = bytearray()
-        for block in self._blocks(header, checksums):
-            if self._is_stopped:
-                return False
+    def _write(self, descriptor: int, content: Iterable[memoryview]) -> None:
+        for block in content:
+            self._check()
             _write_all(descriptor, block)
             position = os.lseek(descriptor, 0, os.SEEK_CUR)
             if position % FLUSH_BYTES < len(block):
                 _flush(descriptor)
         _flush(descriptor)
-        return True
 
-    def _blocks(self, header: bytes, checksums: bytearray) -> Iterator[memoryview]:
-        yield memoryview(header)
-        for entry in self._entries:
-            for start in range(0, len(entry.content), BLOCK_BYTES):
-                yield entry.content[start : start + BLOCK_BYTES]
-            checksums += _CHECKSUM.pack(zlib.crc32(entry.content))
-        yield memoryview(checksums)
+
+def _nothing(_: Callable[[], None]) -> Sequence[Entry]:
+    return ()
+
+
+def _content(header: bytes, entries: Iterable[Entry]) -> Iterator[memoryview]:
+    """The file, piece by piece: its last tensor is the checksums of the others."""
+    checksums = bytearray()
+    yield memoryview(header)
+    for entry in entries:
+        checksum = 0
+        for block in entry.blocks():
+            checksum = zlib.crc32(block, checksum)
+            yield block
+        checksums += _CHECKSUM.pack(checksum)
+    yield memoryview(checksums)
 
 
 def make_room(folder: Path, size: int) -> bool:
@@ -163,7 +194,7 @@ def _header(entries: Sequence[Entry]) -> bytes:
     described: dict[str, object] = {}
     position = 0
     for entry in entries:
-        end = position + len(entry.content)
+        end = position + entry.bytes
         described[entry.name] = {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": (position, end)}
         position = end
     length = _CHECKSUM.size * len(entries)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ import torch
 from engine.checkpoint import StoredTensor, Verdict
 from engine.errors import DamagedCheckpoint
 from engine.hf.early import Reading
-from engine.hf.keeper import ALIGNMENT, CHECKSUMS, Entry, Keeper, are_sound
+from engine.hf.keeper import ALIGNMENT, CHECKSUMS, Entry, Keeper, are_sound, whole
+from engine.hf.planes import APART, CODES, LOW, narrowed, widened
 from engine.hf.progress import Progress
 from engine.hf.protocols import CausalModel
 from engine.hf.tiers.slabs import Slabs
@@ -19,12 +21,22 @@ from engine.values import LoadStage, Quantization
 
 WORTH_SHARE = 0.75
 """Of a checkpoint's bytes, above which its packed weights are not kept: little would be saved by them."""
+RELEASED_NUMBERS = 32 << 20
+"""Widened before what they were read from is given back."""
 _NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
-_DAMAGE = (DamagedCheckpoint, RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
+_DAMAGE = (
+    DamagedCheckpoint,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 """What transformers and bitsandbytes raise when they are given something else than they wrote."""
 
 
@@ -44,15 +56,12 @@ def restored(
     slabs.begin(progress)
     try:
         with progress.watching(lambda: slabs.done_bytes):
-            slabs.wait(
-                progress
-            )  # what describes a packed layer is read by bitsandbytes as the model is built
-            model = make(dict(_state(slabs, packed.tensors)))
+            slabs.wait(progress)  # bitsandbytes reads what describes a packed layer as the model is built
+            model = make(dict(_state(slabs, packed.tensors, progress))) if _is_sound(slabs, packed) else None
         progress.begin(LoadStage.PLACE, packed.bytes)
-        is_sound = _is_sound(slabs, packed)
     except _DAMAGE:
-        is_sound, model = False, None
-    if not is_sound or model is None:
+        model = None
+    if model is None:
         packed.path.unlink(missing_ok=True)
         return None
     for module in model.modules():
@@ -76,9 +85,14 @@ def kept(model: CausalModel, verdict: Verdict, quantization: Quantization) -> Ke
     size = sum(tensor.nbytes for tensor in tensors.values())
     if size > WORTH_SHARE * verdict.weight_bytes or not {t.dtype for t in tensors.values()} <= set(_NAMES):
         return None
-    ordered = sorted(tensors.items(), key=lambda item: -_evenness(item[1].nbytes))
-    entries = [_entry(name, tensor) for name, tensor in ordered]
-    return Keeper(path, entries, lambda: packed_path(verdict, quantization) == path)
+    entries = [_entry(name, tensor) for name, tensor in tensors.items()]
+    return Keeper(path, partial(_arranged, entries), lambda: packed_path(verdict, quantization) == path)
+
+
+def _arranged(entries: Iterable[Entry], check: Callable[[], None]) -> list[Entry]:
+    """Entries in the order of the file, large ones of bfloat16 narrowed."""
+    parts = [part for entry in entries for part in narrowed(entry, check)]
+    return sorted(parts, key=lambda part: -_evenness(part.bytes))
 
 
 def _tensors(model: CausalModel) -> Iterator[tuple[str, torch.Tensor]]:
@@ -107,16 +121,41 @@ def _evenness(size: int) -> int:
 
 def _entry(name: str, tensor: torch.Tensor) -> Entry:
     content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return Entry(name, _NAMES[tensor.dtype], tuple(tensor.shape), content.data)
+    return whole(name, _NAMES[tensor.dtype], tuple(tensor.shape), content.data)
 
 
-def _state(slabs: Slabs, tensors: Iterable[StoredTensor]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Views of what is read, some of it not there yet."""
-    for tensor in tensors:
-        memory = slabs.bytes_of(tensor)
-        if memory is not None and tensor.name != CHECKSUMS:
-            dtype = _DTYPES[tensor.dtype]
-            yield tensor.name, torch.frombuffer(memory, dtype=dtype).view(tensor.shape)
+def _state(
+    slabs: Slabs, stored: Iterable[StoredTensor], progress: Progress
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Return views of what was read, and what was narrowed as it was."""
+    tensors = {tensor.name: tensor for tensor in stored if tensor.name != CHECKSUMS}
+    for name in [name.removesuffix(LOW) for name in tensors if name.endswith(LOW)]:
+        yield name, _widened(slabs, [tensors.pop(name + part) for part in (LOW, CODES, APART)], progress)
+    yield from ((name, _view(slabs, tensor)) for name, tensor in tensors.items())
+
+
+def _widened(slabs: Slabs, parts: Sequence[StoredTensor], progress: Progress) -> torch.Tensor:
+    """What three parts stand for; their memory is given back on the way."""
+    low, codes, apart = parts
+    given = 0
+
+    def done(numbers: int) -> None:
+        nonlocal given
+        progress.check()
+        if numbers - given >= RELEASED_NUMBERS or numbers == low.bytes:
+            slabs.release(low, given, numbers)
+            slabs.release(codes, given // 2, numbers // 2)
+            given = numbers
+
+    return widened(_view(slabs, low), _view(slabs, codes), _view(slabs, apart), done)
+
+
+def _view(slabs: Slabs, tensor: StoredTensor) -> torch.Tensor:
+    """What was read of a tensor; raises KeyError where it was not."""
+    memory = slabs.bytes_of(tensor)
+    if memory is None:
+        raise KeyError(tensor.name)
+    return torch.frombuffer(memory, dtype=_DTYPES[tensor.dtype]).view(tensor.shape)
 
 
 def _is_sound(slabs: Slabs, packed: PackedFile) -> bool:

@@ -22,7 +22,7 @@ from engine.plan.kept import scratch_folder
 from engine.plan.processor import has_bf16_products
 from engine.values import Quantization
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever such files come to hold something else."""
 SUFFIX = ".safetensors"
 UNFINISHED = ".unfinished-"

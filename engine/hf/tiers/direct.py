@@ -57,6 +57,14 @@ def aligned_memory(size: int) -> memoryview:
     return memoryview(memory)
 
 
+def give_back(memory: memoryview, start: int, end: int) -> None:
+    """Return the whole pages between two positions of aligned memory: they read as zeros then."""
+    first = aligned(start)
+    length = (end - first) // ALIGNMENT * ALIGNMENT
+    if length > 0 and isinstance(memory.obj, mmap.mmap):
+        memory.obj.madvise(mmap.MADV_DONTNEED, first, length)
+
+
 def _free_huge_bytes() -> int:
     """Bytes that are free in blocks of a huge page or more; 0 where the kernel does not tell."""
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.checkpoint import StoredTensor
-from engine.hf.tiers.direct import FileReader, Read, aligned_memory
+from engine.hf.tiers.direct import FileReader, Read, aligned_memory, give_back
 from engine.hf.tiers.layout import Layout
 from engine.hf.tiers.residency import PageCache
 from engine.plan.in_place import KEPT_SHARE
@@ -162,6 +162,13 @@ class Slabs:
             if position is not None:
                 return slab.memory[position : position + tensor.bytes]
         return None
+
+    def release(self, tensor: StoredTensor, start: int, end: int) -> None:
+        """Give back the memory of these bytes of a tensor, which nobody reads any more."""
+        for slab in self._slabs:
+            position = slab.layout.position(tensor.file, tensor.start)
+            if position is not None:
+                give_back(slab.memory, position + start, position + end)
 
     def holds(self, tensors: Iterable[torch.Tensor], mapped: Iterable[tuple[int, int]] = ()) -> bool:
         """Say whether all tensors are views of what was read, or lie between mapped (first, end)."""

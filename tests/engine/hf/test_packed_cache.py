@@ -12,9 +12,10 @@ import torch
 
 from engine.checkpoint import Verdict, inspect_folder
 from engine.events import LoadProgress
-from engine.hf import keeper
+from engine.hf import keeper, planes
 from engine.hf import packed_cache as packed
 from engine.hf.keeper import make_room
+from engine.hf.tiers.direct import give_back
 from engine.plan import footprint_of
 from engine.plan.packed import UNFINISHED, packed_file, packed_folder, packed_path
 from engine.values import LoadStage, Quantization
@@ -92,6 +93,28 @@ def test_the_second_load_reads_packed_weights_alone_and_computes_the_same(
     assert kept_files() == [kept]
 
 
+def test_what_is_left_unpacked_is_read_in_twelve_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planes, "LEAST_NUMBERS", 0)
+    monkeypatch.setattr(packed, "RELEASED_NUMBERS", 1)
+    given_back: list[int] = []
+
+    def noting(memory: memoryview, start: int, end: int) -> None:
+        given_back.append(end - start)
+        give_back(memory, start, end)
+
+    monkeypatch.setattr("engine.hf.tiers.slabs.give_back", noting)
+    said = first(folder)
+    kept = packed_file(inspect_folder(folder), NF4)
+    assert kept is not None
+    sizes = {tensor.name: tensor.bytes for tensor in kept.tensors}
+    whole = {tensor.name: tensor.bytes for tensor in inspect_folder(folder).tensors}["lm_head.weight"]
+    assert "lm_head.weight" not in sizes
+    parts = [sizes[f"lm_head.weight{part}"] for part in (planes.LOW, planes.CODES)]
+    assert sum(parts) == 0.75 * whole
+    require_again(folder, said, anew=False)
+    assert sum(given_back) >= sum(parts)
+
+
 def _opened_by_readers(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
     from engine.hf.tiers import direct
 
@@ -160,7 +183,7 @@ def test_an_unload_does_not_wait_for_the_file_and_leaves_no_part_of_it(
     talk.backend.unload()
     assert writer is not None
     assert not writer._thread.is_alive()
-    assert writer._entries == ()
+    assert list(writer._arrange(lambda: None)) == []
     assert [path for path in kept_files() if path.name.startswith(UNFINISHED)] == []
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from engine.errors import DamagedCheckpoint, EngineFault
 from engine.hf.tiers import direct
-from engine.hf.tiers.direct import ALIGNMENT, Extent, FileReader, aligned, aligned_memory
+from engine.hf.tiers.direct import ALIGNMENT, Extent, FileReader, aligned, aligned_memory, give_back
 from engine.hf.tiers.residency import PageCache
 
 SIZE = 3 * direct.CHUNK_BYTES + 12_345
@@ -130,3 +130,13 @@ def test_another_users_file_that_we_may_not_write_never_counts_as_cached(
     monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert not PageCache().holds([Extent(file, 0, SIZE, 0)])
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "pages"), [(0, 3, []), (0.5, 2.5, [0, 2]), (1, 1.5, [0, 1, 2]), (2, 3, [0, 1])]
+)
+def test_only_whole_pages_are_given_back(start: float, end: float, pages: list[int]) -> None:
+    memory = aligned_memory(3 * ALIGNMENT)
+    memory[:] = b"x" * len(memory)
+    give_back(memory, int(start * ALIGNMENT), int(end * ALIGNMENT))
+    assert [page for page in range(3) if memory[page * ALIGNMENT]] == pages
