@@ -1,10 +1,12 @@
 """Models, placements and sessions to list, without clock and machine, for the tests of the dialogs."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from msgspec.structs import replace
+from textual.pilot import Pilot
 
 from engine.commands import PlanLoad
 from engine.values import (
@@ -251,3 +253,12 @@ def done(result: T) -> Future[T]:
     future: Future[T] = Future()
     future.set_result(result)
     return future
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], bool], what: str) -> None:
+    """Wait until something holds; `what` is said where it never does."""
+    for _ in range(600):
+        if holds():
+            return
+        await pilot.pause(0.05)
+    raise AssertionError(what)

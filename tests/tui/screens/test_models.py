@@ -10,7 +10,7 @@ from engine import LocalModel
 from engine.errors import EngineFault
 from engine.values import Fits, Hub, ModelRef
 from tests.tui.readings import Shown
-from tests.tui.screens.entries import ENTRIES, NOW, FakeJudge, entry
+from tests.tui.screens.entries import ENTRIES, NOW, FakeJudge, entry, until
 from tui.model_entries import ModelEntry, model_entries
 from tui.outlooks import Outlook
 from tui.screens.dialog import Line
@@ -22,9 +22,11 @@ from tui.widgets.row_view import RowView
 class Picker:
     """The picker on a screen, and what it gave back."""
 
-    def __init__(self, entries: Sequence[ModelEntry] = ENTRIES, loaded: str = "") -> None:
+    def __init__(
+        self, entries: Sequence[ModelEntry] = ENTRIES, loaded: str = "", judge: FakeJudge | None = None
+    ) -> None:
         self.app = Shown()
-        self.judge = FakeJudge()
+        self.judge = judge or FakeJudge()
         self.screen = ModelsScreen(lambda: entries, self.judge, loaded=loaded, clock=lambda: NOW)
         self.results: list[ModelChoice | None] = []
 
@@ -33,6 +35,17 @@ class Picker:
         await pilot.app.workers.wait_for_complete()
         await pilot.pause()
         await pilot.pause()
+
+    async def settle(self, pilot: Pilot[None]) -> None:
+        """Wait until there are rows, which stay as they are."""
+        before: list[str] = []
+
+        def is_settled() -> bool:
+            nonlocal before
+            last, before = before, self.shown() if self.screen.query("#list") else []
+            return bool(before) and last == before
+
+        await until(pilot, is_settled, "rows that stay")
 
     def rows(self) -> list[str]:
         view = self.screen.query_one(ChoiceList)
@@ -217,35 +230,43 @@ def test_models_used_last_come_first_and_those_with_a_problem_last() -> None:
     assert found[0].details == (("runs as", "A"), ("from", "modelscope · d · 0123456789ab"))
 
 
+class Slow(FakeJudge):
+    """Looks at nothing before it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_look = threading.Event()
+
+    def look(self, entry: ModelEntry) -> Outlook:
+        self.may_look.wait()
+        return super().look(entry)
+
+
 async def test_the_chosen_row_is_judged_first_then_those_in_view_then_the_others() -> None:
-    picker = Picker([entry(f"m{number:03}", 1.0) for number in range(60)], loaded="m040")
+    judge = Slow()
+    picker = Picker([entry(f"m{number:03}", 1.0) for number in range(60)], loaded="m040", judge=judge)
     async with picker.app.run_test(size=(80, 24)) as pilot:
-        await picker.open(pilot)
-        looked = picker.judge.looked
-        assert looked[0] == "m040"
+        picker.app.push_screen(picker.screen)
+        await picker.settle(pilot)
         first_seen = int(picker.shown()[0][1:4])
+        judge.may_look.set()
+        await picker.app.workers.wait_for_complete()
+        assert judge.looked[0] == "m040"
         seen = [f"m{number:03}" for number in range(first_seen, 40)]
-        assert looked[1 : len(seen) + 1] == seen
-        assert sorted(looked) == [f"m{number:03}" for number in range(60)]
+        assert judge.looked[1 : len(seen) + 1] == seen
+        assert sorted(judge.looked) == [f"m{number:03}" for number in range(60)]
 
 
 async def test_a_model_is_judged_while_one_types_and_its_row_tells_it() -> None:
-    may_look = threading.Event()
-
-    class Slow(FakeJudge):
-        def look(self, entry: ModelEntry) -> Outlook:
-            may_look.wait()
-            return super().look(entry)
-
-    picker = Picker()
-    picker.screen = ModelsScreen(lambda: ENTRIES, Slow(), clock=lambda: NOW)
+    judge = Slow()
+    picker = Picker(judge=judge)
     async with picker.app.run_test(size=(120, 40)) as pilot:
         picker.app.push_screen(picker.screen)
-        await pilot.pause(0.1)
+        await picker.settle(pilot)
         await pilot.press(*"deep")
         await pilot.pause()
         assert picker.rows()[0].split()[:4] == ["deepseek-ai/DeepSeek-V3", "642.0", "GiB", "…"]
-        may_look.set()
+        judge.may_look.set()
         await picker.app.workers.wait_for_complete()
         await pilot.pause()
         assert picker.rows()[0].split()[3] == "no"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from engine.downloads import AnyDownloadEvent, Downloaded, DownloadPaused
 from tests.engine.hub.pulling import REPO, lead_to, repository
 from tests.stub_hubs import StubHubs
 from tests.tui.readings import Shown
-from tests.tui.screens.entries import NOW, FakeJudge
+from tests.tui.screens.entries import NOW, FakeJudge, until
 from tui.downloading import Downloading
 from tui.model_entries import ModelEntry, model_entries
 from tui.screens.dialog import Line
@@ -69,14 +69,6 @@ class Getting:
     def names(self) -> list[str]:
         view = self.screen.query_one(ChoiceList)
         return [view.render_line(y).text.strip(" ▌").split("  ")[0] for y in range(view.size.height)]
-
-
-async def until(pilot: Pilot[None], holds: Callable[[], bool], what: str) -> None:
-    for _ in range(600):
-        if holds():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError(what)
 
 
 async def test_a_typed_name_is_fetched_with_progress_then_listed_chosen_and_judged(hubs: StubHubs) -> None:
