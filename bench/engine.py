@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.plan_run import build_kernels
 from bench.rows import HEADER, Row, add_arguments, is_wanted, require_known, row_of
 
 MINUTES = 45.0
@@ -98,7 +99,10 @@ def main() -> int:
     failed: list[str] = []
     print(HEADER)
     with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
-        for part in chosen(asked.only):
+        parts = chosen(asked.only)
+        for part in [part for part in parts if not part.without_kernels][:1]:
+            build_kernels(environment(part, Path(parent)))
+        for part in parts:
             try:
                 for row in measured(part, asked, asked.folder or Path(parent), Path(parent)):
                     rows.append(row)

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,9 +80,9 @@ class Run(NamedTuple):
         return max(peak.total for peak in self.peaks.values())
 
 
-def build_kernels() -> None:
+def build_kernels(environment: Mapping[str, str] | None = None) -> None:
     """Have the kernels compiled: beside an engine that is measured, a compiler takes cores and memory."""
-    subprocess.run([sys.executable, "-c", KERNELS], check=True)
+    subprocess.run([sys.executable, "-c", KERNELS], check=True, env=environment)
 
 
 class EngineClient:
