@@ -11,6 +11,7 @@ VRAMBLE_KERNELS=off, what torch alone reaches beside transformers. Prints a tabl
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import statistics
 import subprocess
@@ -201,18 +202,23 @@ def memory_probe() -> Callable[[], float]:
 
 
 def blocks(pair: Pair, context: int, rounds: Rounds, peer: Peer) -> Measured[Block]:
-    """Measure steps in turns, behind a context."""
-    probe = memory_probe()
+    """Measure steps in turns, behind a context; who comes first after the pause changes with each round."""
+    probe, rounds_done = memory_probe(), itertools.count()
     fill(pair.runner, pair.model.config, context)
     theirs_step = stepper(pair.model, context)
     peer.seconds("fill", context)
 
+    def ours() -> tuple[float, float]:
+        first = probe()
+        taken = seconds(lambda: pair.runner.feed([TOKEN]))
+        return taken, (first + probe()) / 2
+
     @torch.inference_mode()
     def block() -> Block:
-        first = probe()
-        ours = seconds(lambda: pair.runner.feed([TOKEN]))
-        memory = (first + probe()) / 2
-        return Block(ours, memory, seconds(theirs_step), peer.seconds("decode", STEPS))
+        if next(rounds_done) % 2:
+            theirs, peers = seconds(theirs_step), peer.seconds("decode", STEPS)
+            return Block(*ours(), theirs, peers)
+        return Block(*ours(), seconds(theirs_step), peer.seconds("decode", STEPS))
 
     return rounds.of(block)
 
