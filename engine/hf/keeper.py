@@ -27,7 +27,8 @@ LARGEST_SHARE = 0.25
 """Of the space that is free or kept already, that all kept files may take."""
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
-_NICEST = 19
+NICENESS = 10
+"""A tenth of a core beside a reply, which is not slowed by it; with 19 there was no file before its end."""
 
 
 class Entry(NamedTuple):
@@ -64,7 +65,7 @@ class Stopped(Exception):  # noqa: N818 -- no error: nobody wants the file any m
 
 
 class Keeper:
-    """Writes one file on a thread of the lowest priority, which calls no torch."""
+    """Writes one file on a thread of low priority, which calls no torch."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class Keeper:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICEST)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         with contextlib.suppress(OSError, Stopped):  # a full disk, or none of ours: then nothing is kept
             self._keep(self._arrange(self._check))
         self._arrange = _nothing
