@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.plan_run import build_kernels
+from bench.quiet import build_kernels
 from bench.rows import HEADER, Row, add_arguments, is_wanted, require_known, row_of
 
 MINUTES = 45.0
@@ -100,8 +100,8 @@ def main() -> int:
     print(HEADER)
     with tempfile.TemporaryDirectory(prefix="vramble-bench-") as parent:
         parts = chosen(asked.only)
-        for part in [part for part in parts if not part.without_kernels][:1]:
-            build_kernels(environment(part, Path(parent)))
+        if with_kernels := [part for part in parts if not part.without_kernels]:
+            build_kernels(environment(with_kernels[0], Path(parent)))
         for part in parts:
             try:
                 for row in measured(part, asked, asked.folder or Path(parent), Path(parent)):

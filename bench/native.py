@@ -203,7 +203,7 @@ def memory_probe() -> Callable[[], float]:
 
 def blocks(pair: Pair, context: int, rounds: Rounds, peer: Peer) -> Measured[Block]:
     """Measure steps in turns, behind a context; who comes first after the pause changes with each round."""
-    probe, rounds_done = memory_probe(), itertools.count()
+    probe, ours_first = memory_probe(), itertools.cycle((True, False))
     fill(pair.runner, pair.model.config, context)
     theirs_step = stepper(pair.model, context)
     peer.seconds("fill", context)
@@ -215,10 +215,10 @@ def blocks(pair: Pair, context: int, rounds: Rounds, peer: Peer) -> Measured[Blo
 
     @torch.inference_mode()
     def block() -> Block:
-        if next(rounds_done) % 2:
-            theirs, peers = seconds(theirs_step), peer.seconds("decode", STEPS)
-            return Block(*ours(), theirs, peers)
-        return Block(*ours(), seconds(theirs_step), peer.seconds("decode", STEPS))
+        if next(ours_first):
+            return Block(*ours(), seconds(theirs_step), peer.seconds("decode", STEPS))
+        theirs, peers = seconds(theirs_step), peer.seconds("decode", STEPS)
+        return Block(*ours(), theirs, peers)
 
     return rounds.of(block)
 

@@ -24,9 +24,9 @@ from typing import NamedTuple
 from bench.models import VOCABULARY, wide_tokenizer
 from bench.plan_cases import Case, Shelf, covering, quick
 from bench.plan_random import survive
-from bench.plan_run import EngineClient, Run, RunFailed, build_kernels, prompt_of, run
+from bench.plan_run import EngineClient, Run, RunFailed, prompt_of, run
 from bench.plan_watch import Cage, cage
-from bench.quiet import QUIET_SHARE, MemoryProbe, Others, touch_memory, wait_for_quiet
+from bench.quiet import QUIET_SHARE, MemoryProbe, Others, build_kernels, touch_memory, wait_for_quiet
 from engine.checkpoint import inspect_folder
 from engine.commands import DryRun, MeasureLimits
 from engine.events import DryRunDone, LimitsMeasured

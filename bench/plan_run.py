@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import queue
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +27,6 @@ PATIENCE_SECONDS = 600.0
 REPLIES, REPLIES_SECONDS = 5, 30.0
 """Of the same prompt: other guests' use of the memory comes and goes within seconds."""
 LOAD, PREFILL, DECODE = "load", "prefill", "decode"
-KERNELS = """
-import torch
-from engine.hf.native.build import builds_folder, built_library
-folder = builds_folder()
-folder and built_library(folder)
-"""
 _WORDS = "Why is prefill faster than decode? "
 
 
@@ -78,11 +70,6 @@ class Run(NamedTuple):
     def peak_bytes(self) -> int:
         """The most of all phases."""
         return max(peak.total for peak in self.peaks.values())
-
-
-def build_kernels(environment: Mapping[str, str] | None = None) -> None:
-    """Have the kernels compiled: beside an engine that is measured, a compiler takes cores and memory."""
-    subprocess.run([sys.executable, "-c", KERNELS], check=True, env=environment)
 
 
 class EngineClient:

@@ -6,7 +6,10 @@ import ctypes
 import mmap
 import os
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -22,6 +25,12 @@ PROBED_BYTES = 200 << 20
 PROBES = 3
 FAR = 0.15
 """Bandwidth that differs by more is that of another machine."""
+KERNELS = """
+import torch
+from engine.hf.native.build import builds_folder, built_library
+folder = builds_folder()
+folder and built_library(folder)
+"""
 _IDLE, _WAITING, _GUEST = 3, 4, 8
 """Places in the first line of /proc/stat; time of guests is counted as the user's, too."""
 
@@ -43,6 +52,11 @@ class Others:
     def _ticks(self) -> int:
         family = (self._family, *self._family.children(recursive=True))
         return busy_ticks() - sum(_ticks_of(process.pid) for process in family)
+
+
+def build_kernels(environment: Mapping[str, str] | None = None) -> None:
+    """Have the kernels compiled: beside an engine that is measured, a compiler takes cores and memory."""
+    subprocess.run([sys.executable, "-c", KERNELS], check=True, env=environment)
 
 
 def busy_ticks() -> int:

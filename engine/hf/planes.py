@@ -21,7 +21,7 @@ LEAST_NUMBERS = 1 << 20
 BLOCK = 1 << 19
 """Numbers that are turned at once: they stay in the caches."""
 EXPONENTS = 8
-LARGEST_SHARE = 1 / 64
+LISTED_SHARE = 1 / 64
 """Of the numbers may be listed: each takes 16 bytes, where the others save half a byte."""
 
 Numbers = np.ndarray[Any, Any]
@@ -42,7 +42,7 @@ def narrowed(entry: Entry, check: Callable[[], None]) -> tuple[Entry, ...]:
     numbers = np.frombuffer(entry.content, dtype="<u2")
     first = _first_exponent(numbers, check)
     apart = _apart(numbers, first, check)
-    if len(apart) > LARGEST_SHARE * len(numbers):
+    if len(apart) > LISTED_SHARE * len(numbers):
         return (entry,)
     listed = np.concatenate([[first], apart, numbers[apart].view("<i2")]).astype("<i8")
     half = len(numbers) // 2
@@ -99,7 +99,7 @@ def _first_exponent(numbers: Numbers, check: Callable[[], None]) -> int:
 
 def _apart(numbers: Numbers, first: int, check: Callable[[], None]) -> Numbers:
     """Where the numbers are that have none of these exponents; not all of them where they are too many."""
-    found, most = [np.empty(0, dtype=np.int64)], LARGEST_SHARE * len(numbers)
+    found, most = [np.empty(0, dtype=np.int64)], LISTED_SHARE * len(numbers)
     for start, end in _blocks(len(numbers)):
         check()
         found.append(np.flatnonzero(_exponents(numbers[start:end]) - np.uint16(first) >= EXPONENTS) + start)
